@@ -1,0 +1,10 @@
+//! ngsi-ferry: a store-and-forward gateway between a FIWARE Orion context
+//! broker and remote Apache Spark.
+//!
+//! `orion` and `spark` each know `store`, and never each other; `app` is the
+//! only module that knows all the others. `ARCHITECTURE.md` has the map.
+
+pub mod config;
+pub mod orion;
+pub mod pki;
+pub mod tls;

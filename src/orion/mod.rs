@@ -1,0 +1,4 @@
+//! The context broker's side: notifications in, write-backs out.
+
+pub mod ngsi;
+pub mod outcome;
