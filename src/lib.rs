@@ -7,4 +7,7 @@
 pub mod config;
 pub mod orion;
 pub mod pki;
+pub mod record;
+pub mod store;
 pub mod tls;
+pub mod units;

@@ -1,0 +1,53 @@
+//! Small files that are either whole or known not to be: JSON behind a
+//! length and a checksum.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Larger than any of these files ever is; a bound for what is read.
+const MAX_LEN: u64 = 16 << 20;
+
+/// Writes `value` over what stands in `path` and waits until it is on stable
+/// storage. The file is not truncated first, so that a cut in between leaves
+/// the length known; its checksum then tells that it is torn.
+pub(super) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let json = serde_json::to_vec(value)?;
+    let len = u32::try_from(json.len()).map_err(io::Error::other)?;
+    let mut bytes = Vec::with_capacity(8 + json.len());
+    bytes.extend_from_slice(&len.to_le_bytes());
+    bytes.extend_from_slice(&crc32c::crc32c(&json).to_le_bytes());
+    bytes.extend_from_slice(&json);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    file.write_all(&bytes)?;
+    file.sync_data()
+}
+
+/// Reads what [`write`] wrote; `None` where there is no such file, an error
+/// of kind `InvalidData` where it is damaged.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(MAX_LEN).read_to_end(&mut bytes)?,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let damaged = || {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", path.display()))
+    };
+    let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(damaged)?;
+    let (sum, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
+    let json = rest.get(..u32::from_le_bytes(*len) as usize).ok_or_else(damaged)?;
+    if crc32c::crc32c(json) != u32::from_le_bytes(*sum) {
+        return Err(damaged());
+    }
+    serde_json::from_slice(json).map(Some).map_err(|_| damaged())
+}
+
+/// Makes the entries of a folder durable.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,307 @@
+//! The one writer of a log: a thread that takes what waits, numbers it, packs
+//! it into a group, writes and syncs it, and only then answers.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info};
+
+use super::chain::{Active, Sealed};
+use super::group::{Group, Packer};
+use super::log::Shared;
+use super::retention;
+use super::segment::{CHUNK_LEN, Seal, Segment, SegmentError};
+use super::{AppendError, lock};
+use crate::record::{Line, Sequence};
+
+/// Numbers reserved at a time: a rare write, and a hole that costs nothing.
+const RESERVED_BLOCK: u64 = 1 << 16;
+const MAX_GROUP_RECORDS: usize = 1024;
+const MAX_GROUP_BYTES: usize = 1 << 20;
+
+/// Lines that are to be appended in one step.
+pub(super) struct Append {
+    pub lines: Vec<Line>,
+    pub reply: oneshot::Sender<Result<Range<Sequence>, AppendError>>,
+}
+
+/// What a log's users ask of its committer.
+pub(super) enum Command {
+    Append(Append),
+    /// Delete what need not be kept any more.
+    Tidy,
+    /// Seal the log and end.
+    Close(oneshot::Sender<()>),
+}
+
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    linger: Duration,
+    runtime: tokio::runtime::Handle,
+    packer: Packer,
+    lines: Vec<u8>,
+    /// The last write failed; said once, until one succeeds.
+    failing: bool,
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, linger: Duration, level: i32) -> std::io::Result<Self> {
+        let packer = Packer::new(level)?;
+        let runtime = tokio::runtime::Handle::try_current().map_err(std::io::Error::other)?;
+        Ok(Self { shared, linger, runtime, packer, lines: Vec::new(), failing: false })
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        while let Some(command) = commands.blocking_recv() {
+            let mut next = Some(command);
+            while let Some(command) = next.take() {
+                match command {
+                    Command::Append(append) => {
+                        let (group, other) = self.gather(append, &mut commands);
+                        self.commit(group);
+                        next = other;
+                    }
+                    Command::Tidy => {}
+                    Command::Close(done) => {
+                        commands.close();
+                        while let Some(left) = commands.blocking_recv() {
+                            if let Command::Append(append) = left {
+                                let (group, _) = self.gather(append, &mut commands);
+                                self.commit(group);
+                            }
+                        }
+                        self.close();
+                        let _ = done.send(());
+                        return;
+                    }
+                }
+                if self.shared.tidy_wanted.swap(false, Ordering::AcqRel) {
+                    retention::tidy(&self.shared);
+                    if retention::active_is_due(&self.shared) {
+                        self.seal_active();
+                        retention::tidy(&self.shared);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what waits behind `first`, up to the size of a group. Also
+    /// returns a command that is none of its business.
+    fn gather(
+        &self,
+        first: Append,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> (Vec<Append>, Option<Command>) {
+        let mut records = first.lines.len();
+        let mut bytes: usize = first.lines.iter().map(Line::len).sum();
+        let mut group = vec![first];
+        let deadline = tokio::time::Instant::now() + self.linger;
+        while records < MAX_GROUP_RECORDS && bytes < MAX_GROUP_BYTES {
+            let waiting = match commands.try_recv() {
+                Ok(command) => Some(command),
+                Err(_) if self.linger.is_zero() => None,
+                Err(_) => self.receive_until(deadline, commands),
+            };
+            match waiting {
+                Some(Command::Append(append)) => {
+                    records += append.lines.len();
+                    bytes += append.lines.iter().map(Line::len).sum::<usize>();
+                    group.push(append);
+                }
+                other => return (group, other),
+            }
+        }
+        (group, None)
+    }
+
+    fn receive_until(
+        &self,
+        deadline: tokio::time::Instant,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Option<Command> {
+        self.runtime.block_on(async {
+            tokio::time::timeout_at(deadline, commands.recv()).await.ok().flatten()
+        })
+    }
+
+    fn commit(&mut self, appends: Vec<Append>) {
+        let started = Instant::now();
+        let next = lock(&self.shared.chain).next;
+        let mut seq = next;
+        let mut newest_ms = 0;
+        self.lines.clear();
+        for line in appends.iter().flat_map(|append| &append.lines) {
+            line.write_numbered(seq, &mut self.lines);
+            newest_ms = newest_ms.max(line.received_ms());
+            seq += 1;
+        }
+        match self.store(next, seq, newest_ms) {
+            Ok(()) => {
+                if std::mem::take(&mut self.failing) {
+                    info!(log = self.shared.name, "the log is written again");
+                }
+                self.shared.metrics.committed(seq - next, self.lines.len(), started.elapsed());
+                let mut from = next;
+                for append in appends {
+                    let until = from + append.lines.len() as u64;
+                    // The one who asked may have gone; the records stay.
+                    let _ = append.reply.send(Ok(from..until));
+                    from = until;
+                }
+            }
+            Err(error) => {
+                self.shared.metrics.refused(seq - next);
+                if let AppendError::Disk(reason) = &error
+                    && !std::mem::replace(&mut self.failing, true)
+                {
+                    error!(log = self.shared.name, %reason, "the log cannot be written");
+                }
+                for append in appends {
+                    let _ = append.reply.send(Err(error.clone()));
+                }
+            }
+        }
+        // One large record must not keep its memory for ever.
+        if self.lines.capacity() > 2 * MAX_GROUP_BYTES {
+            self.lines = Vec::new();
+        }
+        let due = {
+            let limits = self.shared.limits.load();
+            let chain = lock(&self.shared.chain);
+            chain.active.as_ref().is_some_and(|active| active.disk_bytes >= limits.segment_bytes)
+        };
+        if due {
+            self.seal_active();
+            self.shared.tidy_wanted.store(true, Ordering::Release);
+        }
+    }
+
+    fn store(&mut self, next: Sequence, end: Sequence, newest_ms: u64) -> Result<(), AppendError> {
+        if next == end {
+            return Ok(());
+        }
+        self.make_room()?;
+        let disk = |error: SegmentError| AppendError::Disk(error.to_string());
+        let count = u32::try_from(end - next).map_err(|_| AppendError::Full)?;
+        let group = self
+            .packer
+            .pack(next, count, &self.lines, newest_ms, CHUNK_LEN)
+            .map_err(|error| AppendError::Disk(error.to_string()))?;
+        self.reserve(end).map_err(|error| AppendError::Disk(error.to_string()))?;
+        if self.write(&group).is_ok() {
+            return Ok(());
+        }
+        // The failed segment is never synced again. What it may hold beyond
+        // its last good sync has no reader, and the same group with the same
+        // numbers goes into a new one.
+        self.seal_active();
+        self.write(&group).map_err(|error| {
+            self.seal_active();
+            disk(error)
+        })
+    }
+
+    fn write(&self, group: &Group) -> Result<(), SegmentError> {
+        let writing = {
+            let chain = lock(&self.shared.chain);
+            chain.active.as_ref().map(|active| (Arc::clone(&active.segment), active.seal))
+        };
+        let (segment, seal) = match writing {
+            Some(writing) => writing,
+            None => self.begin_segment(group.header.first)?,
+        };
+        segment.write(group)?;
+        let disk_bytes = segment.disk_bytes();
+        let end = group.header.end();
+        {
+            let mut chain = lock(&self.shared.chain);
+            chain.active = Some(Active { seal: seal.with(group), segment, disk_bytes });
+            chain.next = end;
+        }
+        self.shared.durable.send_replace(end);
+        Ok(())
+    }
+
+    fn begin_segment(&self, first: Sequence) -> Result<(Arc<Segment>, Seal), SegmentError> {
+        let folder = self.shared.segment_folder(first);
+        if folder.exists() {
+            // Left by a write that failed before anything in it counted.
+            std::fs::remove_dir_all(&folder)?;
+        }
+        let segment = Arc::new(Segment::create(&folder)?);
+        Ok((segment, Seal::empty(first)))
+    }
+
+    /// Reserves numbers durably before they are given out.
+    fn reserve(&self, end: Sequence) -> std::io::Result<()> {
+        let mut state = lock(&self.shared.state);
+        if end <= state.get().reserved {
+            return Ok(());
+        }
+        let written = *self.shared.durable.borrow();
+        state.update(|state| {
+            state.reserved = end + RESERVED_BLOCK;
+            state.written = written;
+        })
+    }
+
+    fn make_room(&mut self) -> Result<(), AppendError> {
+        if retention::has_room(&self.shared) {
+            return Ok(());
+        }
+        if retention::make_room(&self.shared) {
+            return Ok(());
+        }
+        // All that is left to give up is what is being written.
+        if retention::may_give_up_active(&self.shared) {
+            self.seal_active();
+            if retention::make_room(&self.shared) {
+                return Ok(());
+            }
+        }
+        Err(AppendError::Full)
+    }
+
+    /// Ends the segment that is being written, where there is one.
+    fn seal_active(&mut self) {
+        let (segment, seal) = {
+            let chain = lock(&self.shared.chain);
+            let Some(active) = &chain.active else { return };
+            (Arc::clone(&active.segment), active.seal)
+        };
+        if let Err(error) = seal.write(segment.folder()) {
+            // It is read through at the next start instead.
+            let folder = segment.folder().display();
+            error!(log = self.shared.name, %folder, %error, "a segment could not be sealed");
+        }
+        // Readers at the end of the log are likely to want it still, and sled
+        // locks it for as long as one of them has it.
+        lock(&self.shared.opened).keep(seal.first, &segment);
+        let mut chain = lock(&self.shared.chain);
+        if let Some(active) = chain.active.take() {
+            chain.sealed.push_back(Sealed { seal: active.seal, disk_bytes: active.disk_bytes });
+        }
+    }
+
+    /// Leaves the log so that the next start needs no recovery.
+    fn close(&mut self) {
+        self.seal_active();
+        lock(&self.shared.opened).clear();
+        let next = lock(&self.shared.chain).next;
+        let left = lock(&self.shared.state).update(|state| {
+            state.reserved = next;
+            state.written = next;
+        });
+        if let Err(error) = left {
+            error!(log = self.shared.name, %error, "the log could not be closed cleanly; the next start recovers it");
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! A log: a named, ordered, durable sequence of records, kept as a chain of
+//! segments. Streams, write-backs, outcomes and dead letters are all logs.
+//!
+//! Its invariants:
+//! 1. A record can be read only after the sync that covers it.
+//! 2. A number is given out once in an epoch. Numbers are reserved durably in
+//!    blocks before use, and an unclean start goes on above the block.
+//! 3. The numbers in a segment have no gaps; holes lie between segments, and
+//!    every hole has a reason.
+//! 4. What is deleted was acknowledged durably before, or counted as evicted.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::chain::Chain;
+use super::committer::{Append, Command, Committer};
+use super::config::LogLimits;
+use super::disk::Disk;
+use super::metrics::LogMetrics;
+use super::reader::Opened;
+use super::recovery;
+use super::state::{Consumer, Evicted, Hole, State, StateFile};
+use super::{AppendError, OpenError, PositionError, lock};
+use crate::record::{Line, Sequence};
+
+/// Appends that may wait for the committer; each belongs to a waiting request.
+const QUEUE: usize = 4096;
+
+/// How a log is made.
+pub(super) struct Setup {
+    pub name: String,
+    pub folder: PathBuf,
+    pub quarantine: PathBuf,
+    pub limits: LogLimits,
+    pub linger: std::time::Duration,
+    pub compression_level: i32,
+    pub disk: Arc<Disk>,
+    pub metrics: LogMetrics,
+}
+
+/// What committer, readers and the log's users share.
+pub(super) struct Shared {
+    pub name: String,
+    pub segments: PathBuf,
+    pub quarantine: PathBuf,
+    pub limits: ArcSwap<LogLimits>,
+    pub state: Mutex<StateFile>,
+    pub chain: Mutex<Chain>,
+    pub opened: Mutex<Opened>,
+    /// Ends of the log as they become durable.
+    pub durable: watch::Sender<Sequence>,
+    /// Told when records were deleted.
+    pub room: Notify,
+    pub disk: Arc<Disk>,
+    pub metrics: LogMetrics,
+    /// A tidying is wanted or under way.
+    pub tidy_wanted: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn segment_folder(&self, first: Sequence) -> PathBuf {
+        self.segments.join(recovery::folder_name(first))
+    }
+}
+
+/// A durable sequence of records. See the module for what it promises.
+pub struct Log {
+    pub(super) shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Where a log begins and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The lowest number that may still be asked for.
+    pub earliest: Sequence,
+    /// The number that the next record gets.
+    pub next: Sequence,
+}
+
+/// What a log reports of itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct LogStatus {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub epoch: String,
+    /// The lowest number that may still be asked for.
+    pub earliest: Sequence,
+    /// The number that the next record gets.
+    pub next: Sequence,
+    /// Records in it.
+    pub records: u64,
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// Limit of `bytes`.
+    pub max_bytes: u64,
+    /// Records that retention deleted before every consumer had them.
+    pub evicted: Evicted,
+    /// Records that damage took.
+    pub lost: u64,
+    /// Numbers without a record that may still be asked for.
+    pub holes: Vec<Hole>,
+    /// Its consumers.
+    pub consumers: Vec<ConsumerStatus>,
+}
+
+/// What a log reports of a consumer.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConsumerStatus {
+    /// Its name.
+    pub name: String,
+    /// Everything below is acknowledged.
+    pub position: Sequence,
+    /// Records that it has not acknowledged.
+    pub lag: u64,
+    /// When it last acknowledged, ms since 1970; 0 where the clock was not set.
+    pub moved_ms: u64,
+}
+
+impl Log {
+    /// Opens or makes the log and starts its committer. Reads the disk: call
+    /// it where blocking is allowed.
+    pub(super) fn open(setup: Setup) -> Result<Self, OpenError> {
+        let failed = |action| {
+            let path = setup.folder.clone();
+            move |source| OpenError::Io { action, path, source }
+        };
+        let segments = setup.folder.join("segments");
+        std::fs::create_dir_all(&segments).map_err(failed("make the folder"))?;
+        let (mut state, found) =
+            StateFile::open(&setup.folder).map_err(failed("read the state in"))?;
+        let chain = recovery::recover(&setup, &segments, &mut state, found)?;
+        let committer = {
+            let shared = Arc::new(Shared {
+                name: setup.name,
+                segments,
+                quarantine: setup.quarantine,
+                limits: ArcSwap::from_pointee(setup.limits),
+                durable: watch::Sender::new(chain.next),
+                state: Mutex::new(state),
+                chain: Mutex::new(chain),
+                opened: Mutex::new(Opened::default()),
+                room: Notify::new(),
+                disk: setup.disk,
+                metrics: setup.metrics,
+                tidy_wanted: AtomicBool::new(false),
+            });
+            Committer::new(shared, setup.linger, setup.compression_level)
+                .map_err(failed("prepare zstd for"))?
+        };
+        let shared = Arc::clone(committer.shared());
+        let (commands, receiver) = mpsc::channel(QUEUE);
+        // The kernel keeps fifteen characters of a thread's name.
+        let thread = std::thread::Builder::new().name(format!("log {}", shared.name));
+        let thread = thread
+            .spawn(move || committer.run(receiver))
+            .map_err(failed("start the committer thread of"))?;
+        Ok(Self { shared, commands, committer: Mutex::new(Some(thread)) })
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    /// Its identity: another one means that old numbers mean nothing.
+    #[must_use]
+    pub fn epoch(&self) -> String {
+        lock(&self.shared.state).get().epoch.clone()
+    }
+
+    /// Where it begins and ends.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        let earliest = lock(&self.shared.state).get().earliest;
+        Bounds { earliest, next: *self.shared.durable.borrow() }
+    }
+
+    /// Told each time the log's durable end moves; holds that end.
+    #[must_use]
+    pub fn watch_end(&self) -> watch::Receiver<Sequence> {
+        self.shared.durable.subscribe()
+    }
+
+    /// Appends lines as one atomic step, and answers with their numbers once
+    /// they are on stable storage.
+    ///
+    /// # Errors
+    /// [`AppendError::Full`] where nothing may be deleted for them,
+    /// [`AppendError::Disk`] where the disk refused them,
+    /// [`AppendError::Closed`] while shutting down.
+    pub async fn append(&self, lines: Vec<Line>) -> Result<Range<Sequence>, AppendError> {
+        let (reply, answer) = oneshot::channel();
+        let append = Command::Append(Append { lines, reply });
+        self.commands.send(append).await.map_err(|_| AppendError::Closed)?;
+        answer.await.map_err(|_| AppendError::Closed)?
+    }
+
+    /// As [`Log::append`], but while the log is full waits until there is
+    /// room, at most `patience`.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub async fn append_patiently(
+        &self,
+        line: Line,
+        patience: std::time::Duration,
+    ) -> Result<Range<Sequence>, AppendError> {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            let room = self.shared.room.notified();
+            match self.append(vec![line.clone()]).await {
+                Err(AppendError::Full) => {
+                    if tokio::time::timeout_at(deadline, room).await.is_err() {
+                        return Err(AppendError::Full);
+                    }
+                }
+                answered => return answered,
+            }
+        }
+    }
+
+    /// Moves a consumer's position durably and answers with where it is now.
+    /// The first call registers the consumer. A lower position changes
+    /// nothing unless `rewind`. Waits for the disk.
+    ///
+    /// # Errors
+    /// [`PositionError::Beyond`] above the log's end, [`PositionError::Epoch`]
+    /// where `epoch` is another log's.
+    pub async fn acknowledge(
+        &self,
+        consumer: &str,
+        epoch: Option<&str>,
+        position: Sequence,
+        rewind: bool,
+    ) -> Result<Sequence, PositionError> {
+        let next = *self.shared.durable.borrow();
+        if position > next {
+            return Err(PositionError::Beyond { next });
+        }
+        let consumer = consumer.to_owned();
+        let epoch = epoch.map(ToOwned::to_owned);
+        let now_at = self
+            .update_state(move |state| {
+                if epoch.is_some_and(|epoch| epoch != state.epoch) {
+                    return Err(PositionError::Epoch { epoch: state.epoch.clone() });
+                }
+                let known = state.consumers.entry(consumer).or_insert(Consumer::at(position));
+                if position > known.position || rewind {
+                    *known = Consumer::at(position);
+                }
+                Ok(known.position)
+            })
+            .await??;
+        self.tidy();
+        Ok(now_at)
+    }
+
+    /// Removes a consumer; it holds no records any more. `false` where there
+    /// is none of that name.
+    ///
+    /// # Errors
+    /// Where the disk refused it.
+    pub async fn forget(&self, consumer: &str) -> Result<bool, PositionError> {
+        let consumer = consumer.to_owned();
+        let known = self.update_state(move |state| state.consumers.remove(&consumer)).await?;
+        self.tidy();
+        Ok(known.is_some())
+    }
+
+    /// The position of a consumer, where it is registered.
+    #[must_use]
+    pub fn position(&self, consumer: &str) -> Option<Sequence> {
+        lock(&self.shared.state).get().consumers.get(consumer).map(|known| known.position)
+    }
+
+    /// Keeps a small fact that outlives the log's segments.
+    ///
+    /// # Errors
+    /// Where the disk refused it.
+    pub async fn set_mark(&self, name: &str, value: &str) -> Result<(), PositionError> {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.update_state(move |state| state.marks.insert(name, value)).await?;
+        Ok(())
+    }
+
+    /// What [`Log::set_mark`] kept.
+    #[must_use]
+    pub fn marks(&self) -> std::collections::BTreeMap<String, String> {
+        lock(&self.shared.state).get().marks.clone()
+    }
+
+    async fn update_state<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut State) -> T + Send + 'static,
+    ) -> Result<T, PositionError> {
+        let shared = Arc::clone(&self.shared);
+        let updated = tokio::task::spawn_blocking(move || lock(&shared.state).update(change)).await;
+        match updated {
+            Ok(result) => result.map_err(|error| PositionError::Disk(error.to_string())),
+            Err(_) => Err(PositionError::Disk("the update was cancelled".to_owned())),
+        }
+    }
+
+    /// Has the committer delete what need not be kept any more.
+    pub(super) fn tidy(&self) {
+        if !self.shared.tidy_wanted.swap(true, Ordering::AcqRel) {
+            // A full queue tidies at its next commit anyway.
+            let _ = self.commands.try_send(Command::Tidy);
+        }
+    }
+
+    /// Changes what the log is held to.
+    pub fn set_limits(&self, limits: LogLimits) {
+        self.shared.limits.store(Arc::new(limits));
+        self.tidy();
+    }
+
+    /// What it holds, and who reads it.
+    #[must_use]
+    pub fn status(&self) -> LogStatus {
+        // Never both locks at once: the committer takes them one by one too.
+        let state = lock(&self.shared.state).get().clone();
+        let chain = lock(&self.shared.chain);
+        let consumers = state
+            .consumers
+            .iter()
+            .map(|(name, consumer)| ConsumerStatus {
+                name: name.clone(),
+                position: consumer.position,
+                lag: chain.records_from(consumer.position),
+                moved_ms: consumer.moved_ms,
+            })
+            .collect();
+        LogStatus {
+            name: self.shared.name.clone(),
+            earliest: state.earliest,
+            next: chain.next,
+            records: chain.records_from(state.earliest),
+            bytes: chain.disk_bytes(),
+            max_bytes: self.shared.limits.load().max_bytes,
+            evicted: state.evicted,
+            lost: state.lost,
+            holes: state.holes,
+            epoch: state.epoch,
+            consumers,
+        }
+    }
+
+    /// Writes what waits, seals the log and ends its committer. Appends after
+    /// this are [`AppendError::Closed`].
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.commands.send(Command::Close(done)).await.is_ok() {
+            let _ = closed.await;
+        }
+        let thread = lock(&self.committer).take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Durable logs on sled: streams, write-backs and dead letters.
+//!
+//! [`Store`] holds the logs of a data directory; [`Log`] is one of them.
+
+mod chain;
+mod checked_file;
+mod committer;
+mod config;
+mod disk;
+mod group;
+mod log;
+mod metrics;
+mod quarantine;
+mod reader;
+mod recovery;
+mod retention;
+mod segment;
+mod state;
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+pub use config::{Config, StreamConfig, WhenFull, is_stream_name};
+pub use disk::Disk;
+pub use group::{Damaged, Group, GroupHeader};
+pub use log::{Bounds, ConsumerStatus, Log, LogStatus};
+pub use metrics::Metrics;
+pub use reader::Batch;
+pub use state::{Evicted, Hole, HoleReason};
+
+use crate::record::Sequence;
+use config::LogLimits;
+
+/// The stream for whatever names none.
+pub const DEFAULT_STREAM: &str = "default";
+/// How often ages and free space are looked at.
+const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why the store could not be opened. Each is fatal.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file or folder could not be read or written.
+    #[error("cannot {action} {}: {source}; check that the folder belongs to the gateway's user and the disk is not full or read-only", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another process has the data directory.
+    #[error("{} is in use by another ngsi-ferry; stop it, or set another data_dir", .0.display())]
+    InUse(PathBuf),
+}
+
+/// Why something could not be appended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The limits are reached and nothing may be deleted. Retry later.
+    #[error("the log is full")]
+    Full,
+    /// The disk refused it. Retry later.
+    #[error("the disk refused the write: {0}")]
+    Disk(String),
+    /// The gateway is stopping. Retry later.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// Why a position did not move.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PositionError {
+    /// Above the log's end. Reject.
+    #[error("the position is beyond the log's end, {next}")]
+    Beyond {
+        /// The log's end.
+        next: Sequence,
+    },
+    /// It is of another log. Reject.
+    #[error("the position is of another epoch than the log's, {epoch}")]
+    Epoch {
+        /// The log's epoch.
+        epoch: String,
+    },
+    /// The disk refused it. Retry later.
+    #[error("the disk refused the position: {0}")]
+    Disk(String),
+}
+
+/// Why records are not there any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GoneReason {
+    /// Every consumer had acknowledged them.
+    Acknowledged,
+    /// Retention deleted them.
+    Evicted,
+    /// Damage took them.
+    Lost,
+}
+
+/// Why something could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// It is not there any more. Reject; go on at `earliest`.
+    #[error("the records are gone ({reason:?}); the next there are begin at {earliest}")]
+    Gone {
+        /// Where reading can go on.
+        earliest: Sequence,
+        /// Why.
+        reason: GoneReason,
+    },
+    /// It is not there yet. Reject.
+    #[error("the log ends at {next}")]
+    Beyond {
+        /// The log's end.
+        next: Sequence,
+    },
+    /// The disk refused it. Retry later.
+    #[error("the log cannot be read: {0}")]
+    Store(String),
+}
+
+/// All logs of a data directory.
+pub struct Store {
+    folder: PathBuf,
+    config: RwLock<(Config, Vec<StreamConfig>)>,
+    streams: RwLock<BTreeMap<String, Arc<Log>>>,
+    write_backs: Arc<Log>,
+    outcomes: Arc<Log>,
+    dead_letters: Arc<Log>,
+    disk: Arc<Disk>,
+    metrics: Metrics,
+    // Held for as long as the store is open.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the data directory, makes what is missing, recovers what was
+    /// left unclean. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Where the folder cannot be used at all. Damage is no error: it is
+    /// quarantined and reported.
+    pub fn open(
+        folder: &Path,
+        config: Config,
+        streams: Vec<StreamConfig>,
+        metrics: Metrics,
+    ) -> Result<Self, OpenError> {
+        let failed = |action| {
+            let path = folder.to_owned();
+            move |source| OpenError::Io { action, path, source }
+        };
+        std::fs::create_dir_all(folder.join("streams")).map_err(failed("make the folder"))?;
+        let lock_file = lock_folder(folder)?;
+        let disk = Arc::new(Disk::new(folder));
+        let internal = |name: &str, limits| {
+            Log::open(setup(folder, folder.join(name), name, limits, &config, &disk, &metrics))
+                .map(Arc::new)
+        };
+        let write_backs = internal("write-backs", config.limits_of_write_backs())?;
+        let outcomes = internal("outcomes", config.limits_of_write_backs())?;
+        let dead_letters = internal("dead-letters", config.limits_of_dead_letters())?;
+        let store = Self {
+            folder: folder.to_owned(),
+            config: RwLock::new((config, streams)),
+            streams: RwLock::default(),
+            write_backs,
+            outcomes,
+            dead_letters,
+            disk,
+            metrics,
+            _lock: lock_file,
+        };
+        let configured = read(&store.config).1.clone();
+        let mut names: Vec<String> = configured.into_iter().map(|stream| stream.name).collect();
+        names.push(DEFAULT_STREAM.to_owned());
+        let folders = std::fs::read_dir(folder.join("streams"));
+        for entry in folders.map_err(failed("list the streams in"))?.flatten() {
+            names.extend(entry.file_name().into_string());
+        }
+        for name in names {
+            if is_stream_name(&name) {
+                store.open_stream(&name)?;
+            } else {
+                warn!(name, "not a stream's name; left alone");
+            }
+        }
+        Ok(store)
+    }
+
+    fn open_stream(&self, name: &str) -> Result<Arc<Log>, OpenError> {
+        let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(log) = streams.get(name) {
+            return Ok(Arc::clone(log));
+        }
+        let config = read(&self.config);
+        let limits = config.0.limits_of(config.1.iter().find(|stream| stream.name == name));
+        let folder = self.folder.join("streams").join(name);
+        let setup =
+            setup(&self.folder, folder, name, limits, &config.0, &self.disk, &self.metrics);
+        let log = Arc::new(Log::open(setup)?);
+        streams.insert(name.to_owned(), Arc::clone(&log));
+        Ok(log)
+    }
+
+    /// A stream that there is.
+    #[must_use]
+    pub fn stream(&self, name: &str) -> Option<Arc<Log>> {
+        read(&self.streams).get(name).cloned()
+    }
+
+    /// The stream that a notification for `name` belongs to: that one, made
+    /// if need be; `default` where the name is not allowed or there are too
+    /// many already.
+    ///
+    /// # Errors
+    /// Where a new stream cannot be made on the disk.
+    pub async fn stream_for(self: &Arc<Self>, name: &str) -> Result<Arc<Log>, AppendError> {
+        if let Some(log) = self.stream(name) {
+            return Ok(log);
+        }
+        let most = read(&self.config).0.max_streams;
+        let allowed = is_stream_name(name) && read(&self.streams).len() < most;
+        let name = if allowed { name } else { DEFAULT_STREAM };
+        if let Some(log) = self.stream(name) {
+            return Ok(log);
+        }
+        let (store, name) = (Arc::clone(self), name.to_owned());
+        let opened = tokio::task::spawn_blocking(move || store.open_stream(&name)).await;
+        match opened {
+            Ok(Ok(log)) => Ok(log),
+            Ok(Err(error)) => Err(AppendError::Disk(error.to_string())),
+            Err(_) => Err(AppendError::Closed),
+        }
+    }
+
+    /// All streams, by name.
+    #[must_use]
+    pub fn streams(&self) -> Vec<Arc<Log>> {
+        read(&self.streams).values().cloned().collect()
+    }
+
+    /// The write-backs that wait for Orion, and what staged them.
+    #[must_use]
+    pub fn write_backs(&self) -> &Arc<Log> {
+        &self.write_backs
+    }
+
+    /// What became of write-backs that are not all done yet.
+    #[must_use]
+    pub fn outcomes(&self) -> &Arc<Log> {
+        &self.outcomes
+    }
+
+    /// Write-backs that Orion refused for good.
+    #[must_use]
+    pub fn dead_letters(&self) -> &Arc<Log> {
+        &self.dead_letters
+    }
+
+    /// The disk under the data directory.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Takes over limits from a changed configuration.
+    pub fn reload(&self, config: Config, streams: Vec<StreamConfig>) {
+        for log in self.streams() {
+            let stream = streams.iter().find(|stream| stream.name == log.name());
+            log.set_limits(config.limits_of(stream));
+        }
+        self.write_backs.set_limits(config.limits_of_write_backs());
+        self.outcomes.set_limits(config.limits_of_write_backs());
+        self.dead_letters.set_limits(config.limits_of_dead_letters());
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = (config, streams);
+    }
+
+    /// Looks at ages and free space from time to time, until `stop`.
+    pub async fn tidy(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(TIDY_INTERVAL);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            self.disk.sample();
+            let logs = self.streams();
+            logs.iter()
+                .chain([&self.write_backs, &self.outcomes, &self.dead_letters])
+                .for_each(|log| log.tidy());
+        }
+    }
+
+    /// Writes what waits and seals every log.
+    pub async fn close(&self) {
+        for log in self.streams() {
+            log.close().await;
+        }
+        for log in [&self.write_backs, &self.outcomes, &self.dead_letters] {
+            log.close().await;
+        }
+    }
+}
+
+fn setup(
+    store: &Path,
+    folder: PathBuf,
+    name: &str,
+    limits: LogLimits,
+    config: &Config,
+    disk: &Arc<Disk>,
+    metrics: &Metrics,
+) -> log::Setup {
+    log::Setup {
+        name: name.to_owned(),
+        folder,
+        quarantine: store.join("quarantine"),
+        limits,
+        linger: config.linger,
+        compression_level: config.compression_level,
+        disk: Arc::clone(disk),
+        metrics: metrics.of(name),
+    }
+}
+
+fn lock_folder(folder: &Path) -> Result<File, OpenError> {
+    let path = folder.join("lock");
+    let io = |source| OpenError::Io { action: "lock", path: path.clone(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(folder.to_owned())),
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+/// A lock whose holder panicked protects values that are changed whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,171 @@
+//! What may be deleted, and the deleting. Runs on a log's committer only.
+//!
+//! A whole segment goes at a time: the state says so durably first, then the
+//! folder is removed.
+
+use std::time::SystemTime;
+
+use tracing::{error, info, warn};
+
+use super::checked_file::sync_folder;
+use super::config::{LogLimits, WhenFull};
+use super::lock;
+use super::log::Shared;
+use super::segment::Seal;
+use super::state::State;
+use crate::record::{Sequence, trusted_ms};
+
+/// How long after the positions were lost the consumers may take to come
+/// back before their acknowledgements delete again.
+const POSITIONS_LOST_GRACE_MS: u64 = 7 * 24 * 3600 * 1000;
+
+/// Deletes what every consumer has acknowledged, and what is too old or over
+/// the limit.
+pub(super) fn tidy(shared: &Shared) {
+    expire_consumers(shared);
+    let limits = shared.limits.load();
+    let now_ms = trusted_ms(SystemTime::now());
+    while let Some(oldest) = oldest_sealed(shared) {
+        let acknowledged = acknowledged(shared, now_ms).is_some_and(|upto| oldest.end <= upto);
+        if !(acknowledged || is_too_old(oldest, &limits, now_ms)) || !delete(shared, oldest) {
+            break;
+        }
+    }
+    if !has_room(shared) {
+        make_room(shared);
+    }
+}
+
+/// Whether a record more is within the limits.
+pub(super) fn has_room(shared: &Shared) -> bool {
+    let limits = shared.limits.load();
+    lock(&shared.chain).disk_bytes() < limits.max_bytes && shared.disk.free() >= limits.min_free
+}
+
+/// Deletes sealed segments until there is room, as far as that is allowed.
+/// Answers whether there is.
+pub(super) fn make_room(shared: &Shared) -> bool {
+    let now_ms = trusted_ms(SystemTime::now());
+    while !has_room(shared) {
+        let Some(oldest) = oldest_sealed(shared) else { return false };
+        let acknowledged = acknowledged(shared, now_ms).is_some_and(|upto| oldest.end <= upto);
+        let may_drop = shared.limits.load().when_full == WhenFull::DropOldest;
+        if !(acknowledged || may_drop) || !delete(shared, oldest) {
+            return false;
+        }
+        shared.disk.sample();
+    }
+    true
+}
+
+/// Whether deleting the segment that is being written would be allowed.
+pub(super) fn may_give_up_active(shared: &Shared) -> bool {
+    let acknowledged = acknowledged(shared, trusted_ms(SystemTime::now()));
+    let may_drop = shared.limits.load().when_full == WhenFull::DropOldest;
+    lock(&shared.chain)
+        .active
+        .as_ref()
+        .is_some_and(|active| may_drop || acknowledged.is_some_and(|upto| active.seal.end <= upto))
+}
+
+/// Whether the segment that is being written is old enough to be sealed for
+/// deletion: a trickle never fills it.
+pub(super) fn active_is_due(shared: &Shared) -> bool {
+    let limits = shared.limits.load();
+    let now_ms = trusted_ms(SystemTime::now());
+    let chain = lock(&shared.chain);
+    chain.active.as_ref().is_some_and(|active| is_too_old(active.seal, &limits, now_ms))
+}
+
+fn oldest_sealed(shared: &Shared) -> Option<Seal> {
+    lock(&shared.chain).sealed.front().map(|sealed| sealed.seal)
+}
+
+/// Only what a set clock stamped has an age, and only a set clock tells it.
+fn is_too_old(seal: Seal, limits: &LogLimits, now_ms: u64) -> bool {
+    let Some(max_age) = limits.max_age else { return false };
+    let trusted = seal.newest_ms > 0 && now_ms > 0;
+    trusted && u128::from(now_ms.saturating_sub(seal.newest_ms)) > max_age.as_millis()
+}
+
+/// Everything below this number is acknowledged by every consumer.
+fn acknowledged(shared: &Shared, now_ms: u64) -> Option<Sequence> {
+    let state = lock(&shared.state);
+    let state = state.get();
+    if let Some(lost_ms) = state.positions_lost_ms
+        && now_ms.saturating_sub(lost_ms) < POSITIONS_LOST_GRACE_MS
+    {
+        return None;
+    }
+    state.acknowledged()
+}
+
+/// Deletes the oldest segment; counts what not every consumer had. `false`
+/// where the disk refused to note it: then it stays.
+fn delete(shared: &Shared, seal: Seal) -> bool {
+    let mut evicted = 0;
+    let noted = lock(&shared.state).update(|state: &mut State| {
+        let from = state.acknowledged().unwrap_or(seal.first).clamp(seal.first, seal.end);
+        evicted = seal.end - from;
+        if evicted > 0 {
+            state.evicted.records += evicted;
+            state.evicted.until = seal.end;
+        }
+        state.raise_earliest(seal.end);
+    });
+    if let Err(error) = noted {
+        error!(log = shared.name, %error, "a segment cannot be deleted: the state cannot be written");
+        return false;
+    }
+    {
+        let mut chain = lock(&shared.chain);
+        if chain.sealed.front().is_some_and(|front| front.seal.first == seal.first) {
+            chain.sealed.pop_front();
+        }
+    }
+    lock(&shared.opened).forget(seal.first);
+    let folder = shared.segment_folder(seal.first);
+    if let Err(error) = std::fs::remove_dir_all(&folder).and_then(|()| sync_folder(&shared.segments))
+    {
+        // It is below `earliest`: the next start removes it.
+        warn!(log = shared.name, folder = %folder.display(), %error, "a deleted segment's folder stays behind");
+    }
+    if evicted > 0 {
+        shared.metrics.evicted(evicted);
+        error!(
+            log = shared.name,
+            from = seal.first,
+            until = seal.end,
+            records = evicted,
+            "records evicted by retention before every consumer had them"
+        );
+    }
+    shared.room.notify_waiters();
+    true
+}
+
+/// A consumer that has been silent for too long holds nothing any more.
+fn expire_consumers(shared: &Shared) {
+    let limits = shared.limits.load();
+    let (Some(expiry), now_ms) = (limits.consumer_expiry, trusted_ms(SystemTime::now())) else {
+        return;
+    };
+    let is_expired = |moved_ms: u64| {
+        let silent_ms = now_ms.saturating_sub(moved_ms);
+        moved_ms > 0 && now_ms > 0 && u128::from(silent_ms) > expiry.as_millis()
+    };
+    let mut state = lock(&shared.state);
+    let expired: Vec<String> = state
+        .get()
+        .consumers
+        .iter()
+        .filter(|(_, consumer)| is_expired(consumer.moved_ms))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for consumer in expired {
+        match state.update(|state| state.consumers.remove(&consumer)) {
+            Ok(_) => warn!(log = shared.name, consumer, "a consumer was silent past consumer_expiry; it no longer holds records"),
+            Err(error) => info!(log = shared.name, consumer, %error, "an expired consumer cannot be removed yet"),
+        }
+    }
+}
