@@ -11,3 +11,4 @@ pub mod record;
 pub mod store;
 pub mod tls;
 pub mod units;
+pub mod write_back;

@@ -35,9 +35,8 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
     };
-    let damaged = || {
-        io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", path.display()))
-    };
+    let damaged =
+        || io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged", path.display()));
     let (len, rest) = bytes.split_first_chunk::<4>().ok_or_else(damaged)?;
     let (sum, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
     let json = rest.get(..u32::from_le_bytes(*len) as usize).ok_or_else(damaged)?;

@@ -206,8 +206,7 @@ impl Store {
         let config = read(&self.config);
         let limits = config.0.limits_of(config.1.iter().find(|stream| stream.name == name));
         let folder = self.folder.join("streams").join(name);
-        let setup =
-            setup(&self.folder, folder, name, limits, &config.0, &self.disk, &self.metrics);
+        let setup = setup(&self.folder, folder, name, limits, &config.0, &self.disk, &self.metrics);
         let log = Arc::new(Log::open(setup)?);
         streams.insert(name.to_owned(), Arc::clone(&log));
         Ok(log)

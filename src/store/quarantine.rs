@@ -12,7 +12,7 @@ use super::checked_file::sync_folder;
 pub(super) fn take(quarantine: &Path, log: &str, segment: &Path) -> io::Result<PathBuf> {
     fs::create_dir_all(quarantine)?;
     let first = segment.file_name().unwrap_or_default().to_string_lossy();
-    let free_name = (0u32..)
+    let free_name = (0..=u32::MAX)
         .map(|n| quarantine.join(format!("{log}-{first}-{n}")))
         .find(|path| !path.exists())
         .ok_or_else(|| io::Error::other("no free name"))?;

@@ -170,9 +170,7 @@ fn step(shared: &Shared, at: Sequence) -> Result<Step, ReadError> {
         if let Some(hole) = state.holes.iter().find(|hole| hole.from <= at && at < hole.until) {
             return Ok(match hole.reason {
                 HoleReason::Unused => Step::Skip(hole.until),
-                HoleReason::Lost => {
-                    Step::Gone { earliest: hole.until, reason: GoneReason::Lost }
-                }
+                HoleReason::Lost => Step::Gone { earliest: hole.until, reason: GoneReason::Lost },
             });
         }
     }
@@ -257,8 +255,12 @@ fn give_up_segment(
     lock(&shared.chain).sealed.retain(|sealed| sealed.seal.first != seal.first);
     let folder = shared.segment_folder(seal.first);
     match quarantine::take(&shared.quarantine, &shared.name, &folder) {
-        Ok(now_at) => error!(log = shared.name, folder = %now_at.display(), "a segment that cannot be read was put into quarantine"),
-        Err(error) => error!(log = shared.name, folder = %folder.display(), %error, "a segment that cannot be read could not be put into quarantine"),
+        Ok(now_at) => {
+            error!(log = shared.name, folder = %now_at.display(), "a segment that cannot be read was put into quarantine")
+        }
+        Err(error) => {
+            error!(log = shared.name, folder = %folder.display(), %error, "a segment that cannot be read could not be put into quarantine")
+        }
     }
     Ok(Step::Skip(at))
 }

@@ -101,7 +101,9 @@ pub(super) fn recover(
     setup.metrics.lost(lost_records);
     let written = state.update(|state| {
         state.epoch = epoch;
-        holes.iter().for_each(|hole| state.add_hole(*hole));
+        for hole in &holes {
+            state.add_hole(*hole);
+        }
         state.add_hole(Hole { from: ended, until: next, reason: HoleReason::Unused });
         state.reserved = next;
         state.written = next;
@@ -131,9 +133,10 @@ fn segment_folders(segments: &Path) -> std::io::Result<Vec<(Sequence, PathBuf)>>
     let mut folders = Vec::new();
     for entry in fs::read_dir(segments)? {
         let entry = entry?;
-        match entry.file_name().to_str().and_then(|name| name.parse().ok()) {
-            Some(first) => folders.push((first, entry.path())),
-            None => warn!(path = %entry.path().display(), "not a segment; left alone"),
+        if let Some(first) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            folders.push((first, entry.path()));
+        } else {
+            warn!(path = %entry.path().display(), "not a segment; left alone");
         }
     }
     folders.sort_unstable();
@@ -197,13 +200,17 @@ fn settle_epoch(setup: &Setup, state: &StateFile, found: FoundState) -> std::io:
             warn!(log = setup.name, "one copy of the log's state was damaged; the other is whole");
         }
         FoundState::BothDamaged => {
-            error!(log = setup.name, "both copies of the log's state are damaged: consumers' positions are lost; nothing is deleted until they had time to come back");
+            error!(
+                log = setup.name,
+                "both copies of the log's state are damaged: consumers' positions are lost; nothing is deleted until they had time to come back"
+            );
         }
         FoundState::Whole | FoundState::New => {}
     }
     let is_current = inode.is_some()
-        && checked_file::read::<Identity>(&path)
-            .is_ok_and(|file| file.is_some_and(|file| file.epoch == epoch && Some(file.inode) == inode));
+        && checked_file::read::<Identity>(&path).is_ok_and(|file| {
+            file.is_some_and(|file| file.epoch == epoch && Some(file.inode) == inode)
+        });
     if !is_current {
         let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
         let inode = file.metadata()?.ino();

@@ -125,7 +125,8 @@ fn delete(shared: &Shared, seal: Seal) -> bool {
     }
     lock(&shared.opened).forget(seal.first);
     let folder = shared.segment_folder(seal.first);
-    if let Err(error) = std::fs::remove_dir_all(&folder).and_then(|()| sync_folder(&shared.segments))
+    if let Err(error) =
+        std::fs::remove_dir_all(&folder).and_then(|()| sync_folder(&shared.segments))
     {
         // It is below `earliest`: the next start removes it.
         warn!(log = shared.name, folder = %folder.display(), %error, "a deleted segment's folder stays behind");
@@ -164,8 +165,13 @@ fn expire_consumers(shared: &Shared) {
         .collect();
     for consumer in expired {
         match state.update(|state| state.consumers.remove(&consumer)) {
-            Ok(_) => warn!(log = shared.name, consumer, "a consumer was silent past consumer_expiry; it no longer holds records"),
-            Err(error) => info!(log = shared.name, consumer, %error, "an expired consumer cannot be removed yet"),
+            Ok(_) => warn!(
+                log = shared.name,
+                consumer, "a consumer was silent past consumer_expiry; it no longer holds records"
+            ),
+            Err(error) => {
+                info!(log = shared.name, consumer, %error, "an expired consumer cannot be removed yet")
+            }
         }
     }
 }

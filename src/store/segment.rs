@@ -48,10 +48,7 @@ impl SegmentError {
 
     /// It says nothing about the segment, and may be gone the next time.
     pub(super) fn is_passing(&self) -> bool {
-        let error = match self {
-            Self::Sled(sled::Error::Io(error)) | Self::Io(error) => error,
-            _ => return false,
-        };
+        let (Self::Sled(sled::Error::Io(error)) | Self::Io(error)) = self else { return false };
         let passing = [io::ErrorKind::StorageFull, io::ErrorKind::OutOfMemory];
         self.is_lock()
             || passing.contains(&error.kind())

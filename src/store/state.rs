@@ -99,9 +99,10 @@ impl StateFile {
     pub(super) fn open(folder: &Path) -> io::Result<(Self, FoundState)> {
         let copies = COPIES.map(|name| checked_file::read::<State>(&folder.join(name)));
         let damaged = copies.iter().filter(|copy| copy.is_err()).count();
-        if let Some(Err(error)) = copies.iter().find(
-            |copy| matches!(copy, Err(error) if error.kind() != io::ErrorKind::InvalidData),
-        ) {
+        if let Some(Err(error)) = copies
+            .iter()
+            .find(|copy| matches!(copy, Err(error) if error.kind() != io::ErrorKind::InvalidData))
+        {
             return Err(io::Error::new(error.kind(), error.to_string()));
         }
         let missing = copies.iter().filter(|copy| matches!(copy, Ok(None))).count();
