@@ -254,14 +254,10 @@ fn give_up_segment(
     lock(&shared.opened).forget(seal.first);
     lock(&shared.chain).sealed.retain(|sealed| sealed.seal.first != seal.first);
     let folder = shared.segment_folder(seal.first);
-    match quarantine::take(&shared.quarantine, &shared.name, &folder) {
-        Ok(now_at) => {
-            error!(log = shared.name, folder = %now_at.display(), "a segment that cannot be read was put into quarantine")
-        }
-        Err(error) => {
-            error!(log = shared.name, folder = %folder.display(), %error, "a segment that cannot be read could not be put into quarantine")
-        }
-    }
+    let taken = quarantine::take(&shared.quarantine, &shared.name, &folder);
+    let folder = taken.as_ref().unwrap_or(&folder).display();
+    let kept_aside = taken.is_ok();
+    error!(log = shared.name, %folder, kept_aside, "a segment cannot be read; it is out of the log");
     Ok(Step::Skip(at))
 }
 

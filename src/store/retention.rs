@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::checked_file::sync_folder;
 use super::config::{LogLimits, WhenFull};
@@ -164,14 +164,10 @@ fn expire_consumers(shared: &Shared) {
         .map(|(name, _)| name.clone())
         .collect();
     for consumer in expired {
-        match state.update(|state| state.consumers.remove(&consumer)) {
-            Ok(_) => warn!(
-                log = shared.name,
-                consumer, "a consumer was silent past consumer_expiry; it no longer holds records"
-            ),
-            Err(error) => {
-                info!(log = shared.name, consumer, %error, "an expired consumer cannot be removed yet")
-            }
-        }
+        let removed = state.update(|state| state.consumers.remove(&consumer)).is_ok();
+        warn!(
+            log = shared.name,
+            consumer, removed, "a consumer was silent past consumer_expiry: it holds no records"
+        );
     }
 }
