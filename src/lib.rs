@@ -8,3 +8,4 @@ pub mod config;
 pub mod orion;
 pub mod pki;
 pub mod tls;
+pub mod units;

@@ -1,0 +1,1 @@
+//! The promises of the configuration, on one like the real one.
