@@ -21,15 +21,8 @@ const HUGE_SIZE: &str = "a size beyond any disk; write for example \"2GiB\"";
 /// nothing of the value they complain about.
 #[must_use]
 pub fn is_own_message(message: &str) -> bool {
-    [
-        NOT_A_DURATION,
-        DURATION_WITHOUT_UNIT,
-        NEGATIVE_DURATION,
-        NOT_A_SIZE,
-        NEGATIVE_SIZE,
-        HUGE_SIZE,
-    ]
-    .contains(&message)
+    [NOT_A_DURATION, DURATION_WITHOUT_UNIT, NEGATIVE_DURATION, NOT_A_SIZE, NEGATIVE_SIZE, HUGE_SIZE]
+        .contains(&message)
 }
 
 /// `#[serde(with = "crate::units::duration")]` for a [`Duration`](std::time::Duration).
@@ -42,10 +35,7 @@ pub mod duration {
     ///
     /// # Errors
     /// Those of the serializer.
-    pub fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&humantime::format_duration(*duration))
     }
 
@@ -252,9 +242,8 @@ mod tests {
 
     #[test]
     fn people_write_units() {
-        let limits = read(
-            r#"{"max_age":"2h 30min","expiry":"30s","max_bytes":"2GiB","warn_at":1048576}"#,
-        );
+        let limits =
+            read(r#"{"max_age":"2h 30min","expiry":"30s","max_bytes":"2GiB","warn_at":1048576}"#);
         assert_eq!(
             limits.unwrap(),
             Limits {

@@ -83,7 +83,7 @@ pub fn read<T: DeserializeOwned + Default>(
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded<T>, Problems> {
     let source = match file {
-        Some(path) => Source::read(path).map_err(Problems::from)?,
+        Some(path) => Source::read(path).map_err(|problem| Problems::from(*problem))?,
         None => Source::default(),
     };
     read_source(source, environment)
@@ -97,7 +97,7 @@ pub fn to_toml<T: Serialize>(configuration: &T) -> Result<String, toml::ser::Err
     toml::to_string_pretty(configuration)
 }
 
-fn read_source<T: DeserializeOwned>(
+pub(super) fn read_source<T: DeserializeOwned>(
     source: Source,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded<T>, Problems> {

@@ -44,7 +44,7 @@ pub(super) fn overlay(
     for (segments, variable, value) in settings {
         match descend(tree, &segments, &variable) {
             Ok(node) => set(tree, node, &variable, value.trim()),
-            Err(problem) => problems.push(problem),
+            Err(problem) => problems.push(*problem),
         }
     }
     problems
@@ -96,7 +96,7 @@ fn set_by_kubernetes(name: &str) -> bool {
 }
 
 /// The node that the segments lead to, made where it is not there yet.
-fn descend(tree: &mut Tree, segments: &[Segment], variable: &str) -> Result<NodeId, Problem> {
+fn descend(tree: &mut Tree, segments: &[Segment], variable: &str) -> Result<NodeId, Box<Problem>> {
     let mut at = ROOT;
     for segment in segments {
         if !matches!(tree[at].content, Content::Table(_) | Content::Array(_)) {
@@ -118,25 +118,25 @@ fn descend(tree: &mut Tree, segments: &[Segment], variable: &str) -> Result<Node
                 if *index > entries {
                     let path = tree.path(at);
                     let next = [path.as_slice(), &[Step::Index(entries)]].concat();
-                    return Err(problem(
+                    return Err(Box::new(problem(
                         variable,
                         &format!(
                             "sets entry {index} of {}, which has {entries} before it",
                             dotted(&path)
                         ),
                         Some(format!("the next one is {}", variable_for(&next))),
-                    ));
+                    )));
                 }
                 Step::Index(*index)
             }
             Segment::Name(_) if is_list => {
                 let path = tree.path(at);
                 let first = [path.as_slice(), &[Step::Index(0)]].concat();
-                return Err(problem(
+                return Err(Box::new(problem(
                     variable,
                     &format!("does not say which entry of {} it means", dotted(&path)),
                     Some(format!("number them from 0: {}__…", variable_for(&first))),
-                ));
+                )));
             }
             Segment::Index(index) => Step::Key(index.to_string()),
             Segment::Name(name) => Step::Key(name.clone()),

@@ -56,7 +56,11 @@ impl Document {
         if let FaultKind::UnknownKey { known, .. } = kind {
             return self.unknown(node, known);
         }
-        let (message, hint) = kind.explain(self.tree.holds_a_secret(node));
+        let (message, mut hint) = kind.explain(self.tree.holds_a_secret(node));
+        if kind.wants_a_list() && matches!(self.tree[node].place, Place::Environment(_)) {
+            let first = [self.tree.path(node).as_slice(), &[Step::Index(0)]].concat();
+            hint = Some(format!("number the entries from 0: {}__…", variable_for(&first)));
+        }
         vec![self.with_value(node, &message, hint)]
     }
 

@@ -114,17 +114,22 @@ impl FaultKind {
                 "expected one table, found an array".to_owned(),
                 Some("write its name in single brackets".to_owned()),
             ),
-            Self::Kind { found, expected } if expected == "an array" && *found == "a table" => (
+            kind @ Self::Kind { .. } if kind.wants_a_list() => (
                 "expected an array, found a table".to_owned(),
                 Some("write its name in double brackets, [[…]], once for each entry".to_owned()),
             ),
-            Self::Kind { found, expected } => {
-                (format!("expected {expected}, found {found}"), None)
-            }
+            Self::Kind { found, expected } => (format!("expected {expected}, found {found}"), None),
             Self::Value { expected } => (format!("expected {expected}"), None),
-            Self::Length { expected } => (format!("wrong number of entries, expected {expected}"), None),
+            Self::Length { expected } => {
+                (format!("wrong number of entries, expected {expected}"), None)
+            }
             Self::Custom(message) => custom(message, secret),
         }
+    }
+
+    /// Whether one table stands where a list of them belongs.
+    pub fn wants_a_list(&self) -> bool {
+        matches!(self, Self::Kind { found: "a table", expected } if expected == "an array")
     }
 
     /// Whether it may only follow from what was refused inside.
@@ -182,6 +187,7 @@ fn in_plain_words(expected: &str) -> String {
         other if other.starts_with("enum ") || other == "string or map" => {
             "one of its choices in quotes".to_owned()
         }
+        "IPv4 or IPv6 network address" => "an IP network such as \"10.0.0.0/24\"".to_owned(),
         "socket address" => "an address with a port such as \"0.0.0.0:8061\"".to_owned(),
         "IP address" => "an IP address such as \"10.0.0.7\"".to_owned(),
         other => other.to_owned(),

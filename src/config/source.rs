@@ -29,13 +29,15 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub fn read(path: &Path) -> Result<Self, Problem> {
-        let refuse = |line: Option<usize>, message: String, hint: &str| Problem {
-            origin: Origin::File { path: path.to_owned(), line },
-            setting: String::new(),
-            message,
-            hint: Some(hint.to_owned()),
-            excerpt: None,
+    pub fn read(path: &Path) -> Result<Self, Box<Problem>> {
+        let refuse = |line: Option<usize>, message: String, hint: &str| {
+            Box::new(Problem {
+                origin: Origin::File { path: path.to_owned(), line },
+                setting: String::new(),
+                message,
+                hint: Some(hint.to_owned()),
+                excerpt: None,
+            })
         };
         let mut bytes = Vec::new();
         File::open(path)
@@ -56,7 +58,7 @@ impl Source {
             Ok(text) => Ok(Self { path: path.to_owned(), text }),
             Err(error) => {
                 let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-                let line = 1 + valid.split(|byte| *byte == b'\n').count().saturating_sub(1);
+                let line = valid.split(|byte| *byte == b'\n').count();
                 Err(refuse(
                     Some(line),
                     "not UTF-8 text".to_owned(),
@@ -73,7 +75,7 @@ impl Source {
     /// The line of a byte offset, counted from 1.
     pub fn line(&self, offset: usize) -> usize {
         let before = &self.text.as_bytes()[..offset.min(self.text.len())];
-        1 + before.iter().filter(|byte| **byte == b'\n').count()
+        before.split(|byte| *byte == b'\n').count()
     }
 
     /// The bytes of the line that holds `offset`, without its end.

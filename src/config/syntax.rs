@@ -18,9 +18,8 @@ impl Syntax {
     pub fn judge(source: &Source, errors: &[toml::de::Error]) -> Self {
         let mut syntax =
             Self { problems: Vec::new(), broken_lines: Vec::new(), rest_is_guesswork: false };
-        // The lines inside a multi-line text do not show whose value they are.
-        let may_show = !(source.text.contains("\"\"\"") || source.text.contains("'''"))
-            || !names_a_secret(&source.text);
+        // In broken text nobody knows whose value a line belongs to.
+        let may_show = !names_a_secret(&source.text);
         for error in errors {
             let end = source.text.len();
             let span = error.span().unwrap_or(end..end);

@@ -263,7 +263,9 @@ pub(super) fn dotted(path: &[Step]) -> String {
                 }
                 text.push_str(key);
             }
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
+            Step::Index(index) => {
+                text.extend(["[", &index.to_string(), "]"]);
+            }
         }
     }
     text
