@@ -65,6 +65,13 @@ pub(in crate::orion) fn write_object(members: &[Member<'_>]) -> Bytes {
     Bytes::from(out)
 }
 
+/// Puts an array together from raw elements.
+pub(in crate::orion) fn write_array(elements: &[&RawValue]) -> Bytes {
+    let mut out = Vec::new();
+    push_array(&mut out, elements);
+    Bytes::from(out)
+}
+
 /// Appends `[element,element]`.
 pub(super) fn push_array(out: &mut Vec<u8>, elements: &[&RawValue]) {
     out.push(b'[');

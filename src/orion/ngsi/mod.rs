@@ -29,6 +29,8 @@ pub use route::{Access, Api, BatchAction, Kind, access, is_write};
 pub use split::split;
 pub use write::{AfterAmbiguity, EntityKey, Targets, WriteRequest};
 
+pub(in crate::orion) use json::{elements, members, write_array, write_object};
+
 /// The longest request body that Orion takes: 1 MiB, more is answered 413
 /// (Orion's `PAYLOAD_MAX_SIZE`, measured).
 pub const MAX_BODY: usize = 1024 * 1024;
