@@ -53,8 +53,12 @@ impl Client {
         Ok(Self::over(stream))
     }
 
-    /// Whether the peer has already closed this idle connection.
+    /// Whether this idle connection is of no use: the peer has closed it, or
+    /// sent what nobody asked for.
     pub fn looks_dead(&self) -> bool {
+        if !self.stream.buffer().is_empty() {
+            return true;
+        }
         match self.stream.get_ref().try_read(&mut [0; 1]) {
             Err(e) => e.kind() != io::ErrorKind::WouldBlock,
             Ok(_) => true,

@@ -82,7 +82,7 @@ impl Fault {
 
     /// Answers with that status, in Orion's form, without applying.
     pub fn answer(status: u16) -> Self {
-        Self::with(Effect::Answer(Answer::v2(status, "InternalServerError", "injected")))
+        Self::with(Effect::Answer(injected(status)))
     }
 
     /// Answers exactly so, without applying.
@@ -92,8 +92,7 @@ impl Fault {
 
     /// Applies, and nevertheless answers with that status.
     pub fn apply_then_answer(status: u16) -> Self {
-        let answer = Answer::v2(status, "InternalServerError", "injected");
-        Self::with(Effect::ApplyThenAnswer(answer))
+        Self::with(Effect::ApplyThenAnswer(injected(status)))
     }
 
     pub fn apply_then_close() -> Self {
@@ -185,6 +184,15 @@ impl Fault {
     pub fn effect(&self) -> &Effect {
         &self.effect
     }
+}
+
+/// An error in Orion's form; a success has no body.
+fn injected(status: u16) -> Answer {
+    if (200..300).contains(&status) {
+        return Answer::status(status);
+    }
+    let reason = http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason());
+    Answer::v2(status, &reason.unwrap_or("Error").replace(' ', ""), "injected by the test")
 }
 
 /// The first fault, in the order of injection, that takes the request.

@@ -21,23 +21,24 @@ pub enum Mode {
 /// The sending side of an Orion, with its ledger.
 #[derive(Debug)]
 pub struct Notifier {
-    /// Orion gives up on an answer after 5 s by default.
-    pub answer_timeout: Duration,
+    answer_timeout: Duration,
     ledger: Mutex<Ledger>,
     kept: Mutex<Vec<(SocketAddr, Client)>>,
 }
 
 impl Default for Notifier {
+    /// With Orion's own patience: 5 s for an answer.
     fn default() -> Self {
-        Self {
-            answer_timeout: Duration::from_secs(5),
-            ledger: Mutex::default(),
-            kept: Mutex::default(),
-        }
+        Self::giving_up_after(Duration::from_secs(5))
     }
 }
 
 impl Notifier {
+    /// With another time to wait for an answer.
+    pub fn giving_up_after(answer_timeout: Duration) -> Self {
+        Self { answer_timeout, ledger: Mutex::default(), kept: Mutex::default() }
+    }
+
     /// Sends one, waits for what becomes of it, and returns the answer if one
     /// came. It is never sent again later, as Orion never does.
     pub async fn notify(
