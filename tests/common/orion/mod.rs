@@ -159,16 +159,15 @@ impl OrionStandIn {
         self.up();
     }
 
-    /// Closes the connections that are idle now, and waits until they are.
+    /// Closes the connections that are idle now, and waits until they are;
+    /// one that gets a request at that moment is closed after its answer.
     pub async fn close_idle(&self) {
-        let state = self.state();
-        let idle: Vec<usize> = state
-            .connections
-            .iter()
-            .filter(|(_, what)| **what == Connection::Idle)
-            .map(|(number, _)| *number)
-            .collect();
-        self.shared.close_idle.send_modify(|order| *order += 1);
+        let idle: Vec<usize> = {
+            let state = self.shared.look();
+            self.shared.close_idle.send_modify(|order| *order += 1);
+            let idle = state.connections.iter().filter(|(_, what)| **what == Connection::Idle);
+            idle.map(|(number, _)| *number).collect()
+        };
         self.wait_for(|state| !idle.iter().any(|n| state.connections.contains_key(n))).await;
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::answer::Answer;
@@ -37,6 +38,8 @@ pub fn start(at: SocketAddr, shared: Arc<Shared>) -> io::Result<JoinHandle<()>> 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
+        // Before it counts as idle, so that no order to close misses it.
+        let close_idle = shared.close_idle.subscribe();
         let number = shared.change(|state| {
             state.accepted += 1;
             state.connections.insert(state.accepted - 1, Connection::Idle);
@@ -44,7 +47,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         });
         let open = Open { number, shared: Arc::clone(&shared) };
         connections.spawn(async move {
-            let _ = open.serve(stream).await;
+            let _ = open.serve(stream, close_idle).await;
         });
         while connections.try_join_next().is_some() {}
     }
@@ -63,18 +66,21 @@ impl Drop for Open {
 }
 
 impl Open {
-    async fn serve(&self, stream: TcpStream) -> io::Result<()> {
+    async fn serve(
+        &self,
+        stream: TcpStream,
+        mut close_idle: watch::Receiver<u64>,
+    ) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let mut stream = BufReader::new(stream);
-        let mut close_idle = self.shared.close_idle.subscribe();
         loop {
-            self.is(Connection::Idle);
             tokio::select! {
                 biased;
                 bytes = stream.fill_buf() => if bytes?.is_empty() { return Ok(()) },
                 _ = close_idle.changed() => return Ok(()),
             }
-            self.is(Connection::Busy);
+            // An order that came while it was idle holds after this request too.
+            let ordered = self.is(Connection::Busy, || close_idle.has_changed().unwrap_or(true));
             let Some(head) = wire::read_head(&mut stream).await? else { return Ok(()) };
             let framing = head.framing()?;
             let body = match framing {
@@ -86,14 +92,19 @@ impl Open {
             let request = Request::new(&head, body, chunked, self.number);
             let request = self.shared.record(request);
             let goes_on = self.answer(&mut stream, &request).await?;
-            if !goes_on || head.closes() {
+            if !goes_on || ordered || head.closes() {
                 return Ok(());
             }
+            self.is(Connection::Idle, || close_idle.mark_unchanged());
         }
     }
 
-    fn is(&self, what: Connection) {
-        self.shared.change(|state| state.connections.insert(self.number, what));
+    /// Notes what it does, and looks at the orders in the same step.
+    fn is<T>(&self, what: Connection, orders: impl FnOnce() -> T) -> T {
+        self.shared.change(|state| {
+            state.connections.insert(self.number, what);
+            orders()
+        })
     }
 
     /// Answers one request; false where the connection is to be closed.
