@@ -4,10 +4,12 @@
 //! `orion` and `spark` each know `store`, and never each other; `app` is the
 //! only module that knows all the others. `ARCHITECTURE.md` has the map.
 
+pub mod budget;
 pub mod config;
 pub mod orion;
 pub mod pki;
 pub mod record;
+pub mod serve;
 pub mod store;
 pub mod tls;
 pub mod units;

@@ -1,4 +1,11 @@
 //! The context broker's side: notifications in, write-backs out.
 
+pub mod intake;
+mod intake_metrics;
 pub mod ngsi;
 pub mod outcome;
+mod repeats;
+mod route;
+
+pub use intake_metrics::IntakeMetrics;
+pub use route::Route;
