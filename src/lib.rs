@@ -10,6 +10,7 @@ pub mod orion;
 pub mod pki;
 pub mod record;
 pub mod serve;
+pub mod spark;
 pub mod store;
 pub mod tls;
 pub mod units;

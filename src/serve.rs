@@ -31,7 +31,7 @@ const MAX_HEADERS: usize = 128;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A body that is whole, or streamed.
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// What holds for each connection of a server.
 #[derive(Debug, Clone, Copy)]
@@ -170,9 +170,13 @@ where
 /// An answer without a body.
 #[must_use]
 pub fn empty(status: StatusCode) -> Response<Body> {
-    let mut answer = Response::new(Full::default().boxed_unsync());
+    let mut answer = Response::new(whole(Bytes::new()));
     *answer.status_mut() = status;
     answer
+}
+
+fn whole(body: Bytes) -> Body {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// An answer with JSON.
@@ -186,7 +190,7 @@ pub fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
 /// An answer with a body that is whole.
 #[must_use]
 pub fn with_body(status: StatusCode, media_type: &'static str, body: Bytes) -> Response<Body> {
-    let mut answer = Response::new(Full::new(body).boxed_unsync());
+    let mut answer = Response::new(whole(body));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     answer

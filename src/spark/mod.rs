@@ -1,0 +1,16 @@
+//! Spark's side: streams out over HTTP on TLS, write-backs in.
+
+mod access;
+pub mod api;
+mod config;
+mod metrics;
+mod pass_through;
+mod query;
+mod records;
+mod staging;
+
+pub use access::{Access, AccessError, Grant, Right};
+pub use config::{Config, PassThroughConfig};
+pub use metrics::SparkMetrics;
+pub use pass_through::PassThrough;
+pub use staging::Staging;
