@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::access::{Access, Identity, Right};
 use super::pass_through::PassThrough;
 use super::query::Query;
-use super::records::{self, Bounds};
+use super::records::{self, AnswerBounds};
 use super::staging::{Done, Staging, StagingError};
 use super::{Config, SparkMetrics};
 use crate::budget::Budget;
@@ -178,7 +178,7 @@ impl Session {
     ) -> Result<Response<Body>, Refused> {
         let log = self.log(who, Right::Read, stream)?;
         let config = &self.api.config;
-        let bounds = Bounds { max_bytes: config.max_answer, max_wait: config.max_wait };
+        let bounds = AnswerBounds { max_bytes: config.max_answer, max_wait: config.max_wait };
         let (query, headers) = (request.uri().query(), request.headers());
         let answered = records::answer(&log, query, headers, bounds, &self.api.budget, &self.stop);
         let (answer, records, bytes) = answered.await;

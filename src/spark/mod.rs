@@ -13,4 +13,5 @@ pub use access::{Access, AccessError, Grant, Right};
 pub use config::{Config, PassThroughConfig};
 pub use metrics::SparkMetrics;
 pub use pass_through::PassThrough;
+pub use records::{AnswerBounds, answer as answer_records};
 pub use staging::Staging;

@@ -29,17 +29,19 @@ const DEFAULT_MAX_BYTES: u64 = 4 << 20;
 
 /// What an answer may take, whatever is asked.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub struct AnswerBounds {
+    /// Bytes of lines.
     pub max_bytes: u64,
+    /// Wait of a long-poll.
     pub max_wait: Duration,
 }
 
 /// Answers `GET …/records`. Also tells how many records and bytes went.
-pub(super) async fn answer(
+pub async fn answer(
     log: &Arc<Log>,
     query: Option<&str>,
     headers: &HeaderMap,
-    bounds: Bounds,
+    bounds: AnswerBounds,
     budget: &Budget,
     stop: &CancellationToken,
 ) -> (Response<Body>, u64, u64) {

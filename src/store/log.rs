@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -66,6 +66,8 @@ pub(super) struct Shared {
     pub metrics: LogMetrics,
     /// A tidying is wanted or under way.
     pub tidy_wanted: AtomicBool,
+    /// The disk refused the last write.
+    pub failing: AtomicBool,
 }
 
 impl Shared {
@@ -105,7 +107,7 @@ pub struct Bounds {
 }
 
 /// What a log reports of itself.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LogStatus {
     /// Its name.
     pub name: String,
@@ -127,12 +129,14 @@ pub struct LogStatus {
     pub lost: u64,
     /// Numbers without a record that may still be asked for.
     pub holes: Vec<Hole>,
+    /// The disk refused the last write.
+    pub failing: bool,
     /// Its consumers.
     pub consumers: Vec<ConsumerStatus>,
 }
 
 /// What a log reports of a consumer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConsumerStatus {
     /// Its name.
     pub name: String,
@@ -171,6 +175,7 @@ impl Log {
                 disk: setup.disk,
                 metrics: setup.metrics,
                 tidy_wanted: AtomicBool::new(false),
+                failing: AtomicBool::new(false),
             });
             Committer::new(shared, setup.linger, setup.compression_level)
                 .map_err(failed("prepare zstd for"))?
@@ -382,6 +387,7 @@ impl Log {
             lost: state.lost,
             holes: state.holes,
             epoch: state.epoch,
+            failing: self.shared.failing.load(Ordering::Relaxed),
             consumers,
         }
     }
