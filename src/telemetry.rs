@@ -4,22 +4,28 @@ use std::fmt;
 use std::io::IsTerminal as _;
 
 use tracing::{Event, Level, Subscriber, error};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// sled reports what it copes with as errors.
+const DEFAULT_FILTER: &str = "info,sled=off";
 
 /// Sends logs to standard error: with priorities and without times where
-/// journald reads them, with times otherwise. `filter` as in `RUST_LOG`.
+/// journald reads them, with times otherwise. `filter` is `LEVEL`, or a list
+/// of `MODULE=LEVEL`.
 pub fn log_to_stderr(filter: Option<&str>) {
-    let filter = filter.and_then(|filter| filter.parse::<EnvFilter>().ok());
-    let filter = filter.unwrap_or_else(|| EnvFilter::new("info,sled=off"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = filter.unwrap_or(DEFAULT_FILTER).parse().unwrap_or_else(|_| Targets::new());
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let all = tracing_subscriber::registry().with(filter);
     // A second call (in tests) leaves the first in place.
     let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {
-        logs.event_format(Journal).try_init()
+        all.with(lines.event_format(Journal)).try_init()
     } else {
-        logs.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+        all.with(lines.with_target(false).with_ansi(std::io::stderr().is_terminal())).try_init()
     };
     log_panics();
 }
