@@ -1,0 +1,78 @@
+//! What the replay says of itself.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use super::Error;
+use super::config::Config;
+use super::endpoint::Endpoint;
+
+/// What the replay is doing.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Status {
+    /// Write-backs in memory without a durable outcome, and entries of the
+    /// log that were not read yet (a commit is one, whatever it holds).
+    pub waiting: u64,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// When the oldest waiting write-back came.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub oldest_waiting: Option<SystemTime>,
+    /// The default target first.
+    pub targets: Vec<TargetStatus>,
+}
+
+/// How a target does.
+#[derive(Debug, Clone, Serialize)]
+pub struct TargetStatus {
+    /// Its tenant; `default` for the first.
+    pub name: String,
+    /// Its URL.
+    pub url: String,
+    /// Whether it takes write-backs.
+    pub up: bool,
+    /// Since when it is up, or not.
+    #[serde(with = "humantime_serde")]
+    pub since: SystemTime,
+    /// What went wrong last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When it is tried again, where it is not up.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub next_try: Option<SystemTime>,
+}
+
+/// For those who ask how the replay does, or change its configuration, while
+/// it runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) status: Arc<Mutex<Status>>,
+    pub(super) config: watch::Sender<Config>,
+}
+
+impl Handle {
+    pub(super) fn new(config: Config) -> Self {
+        Self { status: Arc::default(), config: watch::Sender::new(config) }
+    }
+
+    /// What the replay is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over a changed configuration, for requests from now on: address,
+    /// headers, tokens, timeouts, `parallel` and the like. `window`, and which
+    /// tenants have a target, need a restart.
+    ///
+    /// # Errors
+    /// Where the configuration cannot be used; the old one then stays.
+    pub fn reload(&self, config: Config) -> Result<(), Error> {
+        Endpoint::all(&config)?;
+        self.config.send_replace(config);
+        Ok(())
+    }
+}
