@@ -17,7 +17,7 @@ use super::schedule::Ordinal;
 use super::send::Attempt;
 use super::target::Cause;
 use super::unit::{Content, State, Why};
-use crate::orion::dead_letters::{self, DeadLetters};
+use crate::orion::dead_letters::{self, DeadLetter, DeadLetters};
 use crate::orion::ngsi::{AfterAmbiguity, EntityKey, Targets};
 use crate::orion::outcome::{Outcome, classify};
 use crate::store::AppendError;
@@ -199,12 +199,7 @@ impl Engine {
         if let Some(unit) = self.units.get_mut(&ordinal) {
             unit.state = State::Finishing;
         }
-        let letters = self.dead_letters.clone();
-        self.tasks.spawn(async move {
-            keep(&letters, async |letters: &DeadLetters| letters.superseded_by(&keys).await)
-                .await?;
-            Ok(Event::Kept { unit: ordinal })
-        });
+        self.keep(ordinal, Keep::Superseded(keys));
     }
 
     /// Makes a dead letter of a unit, or of its `rest`.
@@ -221,13 +216,15 @@ impl Engine {
             reason = letter.reason,
             "a write-back goes to the dead letters"
         );
+        self.keep(ordinal, Keep::Letter(Box::new(letter)));
+    }
+
+    /// Keeps something in the dead letters' log; the unit is finished then.
+    fn keep(&mut self, unit: Ordinal, what: Keep) {
         let letters = self.dead_letters.clone();
         self.tasks.spawn(async move {
-            keep(&letters, async |letters: &DeadLetters| {
-                letters.add(letter.clone()).await.map(drop)
-            })
-            .await?;
-            Ok(Event::Kept { unit: ordinal })
+            keep(&letters, what).await?;
+            Ok(Event::Kept { unit })
         });
     }
 
@@ -240,15 +237,21 @@ impl Engine {
     }
 }
 
-/// Does what has to be in the dead letters' log before it goes on, however
-/// long the disk refuses it.
-async fn keep(
-    letters: &DeadLetters,
-    mut what: impl AsyncFnMut(&DeadLetters) -> Result<(), dead_letters::Error>,
-) -> Result<(), Error> {
+/// What is kept in the dead letters' log before a unit is finished.
+enum Keep {
+    Letter(Box<DeadLetter>),
+    Superseded(Vec<EntityKey>),
+}
+
+/// Keeps it, however long the disk refuses it.
+async fn keep(letters: &DeadLetters, what: Keep) -> Result<(), Error> {
     let mut failing = false;
     loop {
-        match what(letters).await {
+        let kept = match &what {
+            Keep::Letter(letter) => letters.add(DeadLetter::clone(letter)).await.map(drop),
+            Keep::Superseded(keys) => letters.superseded_by(keys).await,
+        };
+        match kept {
             Ok(()) => return Ok(()),
             Err(dead_letters::Error::Append { source: AppendError::Closed, .. }) => {
                 return Err(Error::Closed);
