@@ -1,7 +1,7 @@
 //! The one task that owns the replay's state.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -10,7 +10,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use super::config::Config;
 use super::endpoint::Endpoint;
@@ -79,11 +79,11 @@ pub(super) struct Engine {
     pub oldest: Ordinal,
     pub ahead: Arc<Semaphore>,
     pub stopping: bool,
-    endpoints: Arc<ArcSwap<Vec<Arc<Endpoint>>>>,
+    pub endpoints: Arc<ArcSwap<Vec<Arc<Endpoint>>>>,
     feed: Option<Feed>,
     fed: mpsc::Receiver<Fed>,
     signs_of_life: Arc<Notify>,
-    changes: watch::Receiver<Config>,
+    pub changes: watch::Receiver<Config>,
     handle: Handle,
 }
 
@@ -108,7 +108,7 @@ impl Engine {
             let token = endpoint.read_token().await;
             targets.push(Target::new(Arc::clone(endpoint), token));
         }
-        let (out, fed) = mpsc::channel(FED);
+        let (out, units_read) = mpsc::channel(FED);
         let gates = Gates::new(config.window);
         let endpoints = Arc::new(ArcSwap::from_pointee(endpoints));
         let ahead = Arc::clone(&gates.ahead);
@@ -143,7 +143,7 @@ impl Engine {
             stopping: false,
             endpoints,
             feed: Some(feed),
-            fed,
+            fed: units_read,
             signs_of_life,
             changes,
             handle,
@@ -179,10 +179,10 @@ impl Engine {
                     ended??;
                     return Err(Error::Closed);
                 }
-                Some(fed) = self.fed.recv(), if !self.stopping => {
-                    self.take_in(fed);
-                    while let Ok(fed) = self.fed.try_recv() {
-                        self.take_in(fed);
+                Some(read) = self.fed.recv(), if !self.stopping => {
+                    self.take_in(read);
+                    while let Ok(read) = self.fed.try_recv() {
+                        self.take_in(read);
                     }
                 }
                 () = sleep_until(wakes_at), if wakes_at.is_some() => {}
@@ -316,42 +316,12 @@ impl Engine {
             self.metrics.target(target.name(), target.in_flight, target.is_up());
         }
         let status = Status {
-            waiting,
+            waiting: self.units.len() as u64,
             in_flight: self.targets.iter().map(|target| target.in_flight).sum(),
             oldest_waiting: self.units.values().next().map(|unit| unit.received),
             targets: self.targets.iter().map(Target::status).collect(),
         };
-        *self.handle.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
-    }
-
-    async fn reconfigure(&mut self) {
-        let config = self.changes.borrow_and_update().clone();
-        if config == self.config {
-            return;
-        }
-        // Checked where it was handed in.
-        let endpoints = match Endpoint::all(&config) {
-            Ok(endpoints) => endpoints,
-            Err(error) => return error!(%error, "the changed [orion] cannot be used"),
-        };
-        if config.window != self.config.window {
-            warn!("a changed orion.window needs a restart");
-        }
-        let mut next = Vec::clone(&self.endpoints.load());
-        for endpoint in endpoints {
-            let Some(at) = next.iter().position(|known| known.tenant == endpoint.tenant) else {
-                warn!(tenant = endpoint.tenant, "a new [[orion.target]] needs a restart");
-                continue;
-            };
-            let endpoint = Arc::new(endpoint);
-            self.targets[at].token = endpoint.read_token().await;
-            self.targets[at].endpoint = Arc::clone(&endpoint);
-            self.targets[at].try_now();
-            next[at] = endpoint;
-        }
-        self.endpoints.store(Arc::new(next));
-        self.config = config;
-        info!("the changed [orion] is in use");
+        self.handle.publish(status, self.positions.read());
     }
 }
 

@@ -27,6 +27,7 @@ mod intake;
 mod journal;
 mod metrics;
 mod positions;
+mod reload;
 mod schedule;
 mod send;
 mod settle;
@@ -118,7 +119,7 @@ impl Replay {
         signs_of_life: Arc<Notify>,
     ) -> Result<Self, Error> {
         let endpoints = Endpoint::all(&config)?.into_iter().map(Arc::new).collect();
-        let handle = Handle::new(config.clone());
+        let handle = Handle::new(config.clone(), Arc::clone(&logs.write_backs));
         Ok(Self { config, endpoints, logs, dead_letters, metrics, signs_of_life, handle })
     }
 

@@ -66,13 +66,12 @@ pub(super) async fn send(
             Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER => {
                 body.extend_from_slice(&chunk);
             }
-            Ok(_) => break,
             // What was refused is in the body of a 207; every other status
             // says enough by itself.
             Err(error) if status == StatusCode::MULTI_STATUS => {
                 return Attempt::Lost(chain(&error));
             }
-            Err(_) => break,
+            Ok(_) | Err(_) => break,
         }
     }
     Attempt::Answered { status, headers, body: body.freeze() }

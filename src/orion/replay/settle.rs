@@ -42,7 +42,7 @@ impl Engine {
                 self.bury(ordinal, Kind::refused, Why::new(reason), None);
             }
             Attempt::Answered { status, headers, body } => {
-                self.answered(ordinal, status, &headers, body, token);
+                self.answered(ordinal, status, &headers, &body, token);
             }
         }
     }
@@ -52,13 +52,13 @@ impl Engine {
         ordinal: Ordinal,
         status: StatusCode,
         headers: &HeaderMap,
-        body: Bytes,
+        body: &Bytes,
         token: Option<HeaderValue>,
     ) {
         let waiting = self.waiting();
         let Some(unit) = self.units.get_mut(&ordinal) else { return };
         let Content::Write { request, .. } = &unit.content else { return };
-        let outcome = classify(request, status, headers, &body, unit.ambiguous);
+        let outcome = classify(request, status, headers, body, unit.ambiguous);
         let keys = entities(&unit.content);
         let count = unit.ids.len();
         let target = &mut self.targets[unit.target];
@@ -104,7 +104,7 @@ impl Engine {
             }
             Outcome::Refused => {
                 let strange =
-                    matches!(status.as_u16(), 300..=399 | 404 | 405) && !is_of_a_broker(&body);
+                    matches!(status.as_u16(), 300..=399 | 404 | 405) && !is_of_a_broker(body);
                 if !strange {
                     target.is_a_broker();
                 } else if target.is_strange(&keys) {

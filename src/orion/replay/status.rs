@@ -9,6 +9,9 @@ use tokio::sync::watch;
 use super::Error;
 use super::config::Config;
 use super::endpoint::Endpoint;
+use crate::record::Sequence;
+use crate::store::Log;
+use crate::write_back::APPLIED;
 
 /// What the replay is doing.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -45,23 +48,44 @@ pub struct TargetStatus {
     pub next_try: Option<SystemTime>,
 }
 
+/// What the engine tells, without the entries that it has not read.
+#[derive(Default)]
+struct Published {
+    status: Status,
+    read: Sequence,
+}
+
 /// For those who ask how the replay does, or change its configuration, while
 /// it runs. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    pub(super) status: Arc<Mutex<Status>>,
+    published: Arc<Mutex<Published>>,
+    write_backs: Arc<Log>,
     pub(super) config: watch::Sender<Config>,
 }
 
 impl Handle {
-    pub(super) fn new(config: Config) -> Self {
-        Self { status: Arc::default(), config: watch::Sender::new(config) }
+    pub(super) fn new(config: Config, write_backs: Arc<Log>) -> Self {
+        let read = write_backs.position(APPLIED).unwrap_or(write_backs.bounds().earliest);
+        let published = Published { status: Status::default(), read };
+        let published = Arc::new(Mutex::new(published));
+        Self { published, write_backs, config: watch::Sender::new(config) }
+    }
+
+    /// `status` counts what is in memory; all entries below `read` are read.
+    pub(super) fn publish(&self, status: Status, read: Sequence) {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        *published = Published { status, read };
     }
 
     /// What the replay is doing.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let next = self.write_backs.bounds().next;
+        let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut status = published.status.clone();
+        status.waiting += next.saturating_sub(published.read);
+        status
     }
 
     /// Takes over a changed configuration, for requests from now on: address,

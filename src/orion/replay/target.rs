@@ -197,26 +197,17 @@ impl Target {
         let now = Instant::now();
         let known = self.down.as_ref().map(|down| down.cause);
         let wait = |failures| backoff::wait(failures, config.backoff_min, config.backoff_max);
-        match &mut self.down {
-            Some(down) => {
-                down.cause = cause;
-                // Stragglers from before say nothing new.
-                if down.next_try <= down.last_try {
-                    down.next_try = now + wait(down.failures);
-                }
+        if let Some(down) = &mut self.down {
+            down.cause = cause;
+            // Stragglers from before say nothing new.
+            if down.next_try <= down.last_try {
+                down.next_try = now + wait(down.failures);
             }
-            None => {
-                self.since = SystemTime::now();
-                let next_try = now + wait(0);
-                self.down = Some(Down {
-                    cause,
-                    began: now,
-                    failures: 0,
-                    last_try: now,
-                    next_try,
-                    probe: None,
-                });
-            }
+        } else {
+            self.since = SystemTime::now();
+            let next_try = now + wait(0);
+            self.down =
+                Some(Down { cause, began: now, failures: 0, last_try: now, next_try, probe: None });
         }
         if known == Some(cause) {
             return;

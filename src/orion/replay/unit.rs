@@ -241,7 +241,7 @@ fn effective_headers(request: &Request, endpoint: &Endpoint) -> Option<HeaderMap
     let has_tenant = TENANTS.iter().any(|name| headers.contains_key(*name));
     for (name, value) in &endpoint.headers {
         let is_tenant = TENANTS.contains(&name.as_str());
-        if !headers.contains_key(name) && !(is_tenant && has_tenant) {
+        if !(headers.contains_key(name) || is_tenant && has_tenant) {
             headers.insert(name.clone(), value.clone());
         }
     }

@@ -16,9 +16,8 @@ async fn closed_port() -> std::net::SocketAddr {
 #[tokio::test]
 async fn what_orion_refuses_is_a_dead_letter_with_its_answer_and_the_next_one_goes() {
     let answer = r#"{"error":"NotFound","description":"no such entity"}"#;
-    let refuse_first = move |seen: &Seen| match seen.body == value(1) {
-        true => Reply::With(404, "", answer),
-        false => Reply::Status(204),
+    let refuse_first = move |seen: &Seen| {
+        if seen.body == value(1) { Reply::With(404, "", answer) } else { Reply::Status(204) }
     };
     let (gateway, orion) = (Gateway::new().await, Orion::new(refuse_first).await);
     gateway.patch("a", &value(1)).await;
@@ -113,9 +112,12 @@ async fn updates_that_pile_up_are_merged_where_that_is_wanted() {
 
 #[tokio::test]
 async fn a_refused_token_waits_for_a_new_one_and_nothing_is_given_up() {
-    let authorised = |seen: &Seen| match seen.headers.contains("x-auth-token: new\r\n") {
-        true => Reply::Status(204),
-        false => Reply::Status(401),
+    let authorised = |seen: &Seen| {
+        if seen.headers.contains("x-auth-token: new\r\n") {
+            Reply::Status(204)
+        } else {
+            Reply::Status(401)
+        }
     };
     let (gateway, orion) = (Gateway::new().await, Orion::new(authorised).await);
     let token = tempfile::NamedTempFile::new().unwrap();
@@ -138,9 +140,8 @@ async fn a_refused_token_waits_for_a_new_one_and_nothing_is_given_up() {
 
 #[tokio::test]
 async fn a_write_that_fails_while_others_succeed_does_not_block_for_ever() {
-    let poisoned = |seen: &Seen| match seen.line.contains("/bad/") {
-        true => Reply::Status(500),
-        false => Reply::Status(204),
+    let poisoned = |seen: &Seen| {
+        if seen.line.contains("/bad/") { Reply::Status(500) } else { Reply::Status(204) }
     };
     let (gateway, orion) = (Gateway::new().await, Orion::new(poisoned).await);
     gateway.patch("bad", &value(0)).await;

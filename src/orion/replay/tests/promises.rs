@@ -127,9 +127,12 @@ async fn a_write_in_flight_at_a_crash_is_repeated_only_where_that_is_harmless() 
     soon(orion.requests(3)).await;
     running.crash().await;
     let exists = r#"{"error":"Unprocessable","description":"Already Exists"}"#;
-    orion.answer(move |seen| match seen.line.starts_with("POST") {
-        true => Reply::With(422, "", exists),
-        false => Reply::Status(204),
+    orion.answer(move |seen| {
+        if seen.line.starts_with("POST") {
+            Reply::With(422, "", exists)
+        } else {
+            Reply::Status(204)
+        }
     });
     let running = gateway.run(config(&orion));
     running.idle().await;
