@@ -30,7 +30,7 @@ pub struct Config {
     #[serde(with = "crate::units::duration")]
     pub timeout: Duration,
     /// How often a write-back may fail, while others succeed, before it goes
-    /// to the dead letters.
+    /// to the dead letters; at least twice.
     pub max_attempts: u32,
     /// Upper bound of the first wait after a failure; doubled with each.
     #[serde(with = "crate::units::duration")]

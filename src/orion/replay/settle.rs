@@ -97,6 +97,7 @@ impl Engine {
                 self.metrics.outcome(&name, Kind::unauthorized, 1);
                 let endpoint = Arc::clone(&target.endpoint);
                 let refusal = status.to_string();
+                target.reading_token += 1;
                 self.tasks.spawn(async move {
                     let read = endpoint.read_token().await;
                     Ok(Event::Token { unit: ordinal, token: read, used: token, refusal })
@@ -131,6 +132,7 @@ impl Engine {
     ) {
         let Some(unit) = self.units.get_mut(&ordinal) else { return };
         let target = &mut self.targets[unit.target];
+        target.reading_token = target.reading_token.saturating_sub(1);
         let is_new = token.is_some() && token.as_ref() != used;
         if token.is_some() {
             target.token = token;
@@ -163,11 +165,14 @@ impl Engine {
         }
         self.metrics.outcome(&name, Kind::retried, 1);
         // Only what fails while others succeed is at fault itself.
-        if unit.successes_seen != Some(target.successes) {
-            unit.failures += 1;
-            unit.successes_seen = Some(target.successes);
+        if !broken {
+            let seen = unit.successes_seen.replace(target.successes);
+            let others_succeeded = seen.is_some_and(|seen| seen != target.successes);
+            if others_succeeded || unit.failures == 0 {
+                unit.failures += 1;
+            }
         }
-        if unit.failures >= self.config.max_attempts.max(1) {
+        if unit.failures >= self.config.max_attempts.max(2) {
             let why = format!(
                 "it failed {} times while others succeeded; the last time: {reason}",
                 unit.failures

@@ -52,6 +52,8 @@ pub(super) struct Target {
     /// Units that may go later.
     delayed: BTreeSet<(Instant, Ordinal)>,
     pub in_flight: usize,
+    /// Readings of the token under way; nothing is sent with the old one.
+    pub reading_token: usize,
     /// How often a write-back was applied.
     pub successes: u64,
     failures_in_row: usize,
@@ -73,6 +75,7 @@ impl Target {
             ready: BTreeSet::new(),
             delayed: BTreeSet::new(),
             in_flight: 0,
+            reading_token: 0,
             successes: 0,
             failures_in_row: 0,
             down: None,
@@ -105,7 +108,7 @@ impl Target {
             self.ready.insert(unit);
         }
         self.hold = self.hold.filter(|hold| *hold > now);
-        if self.hold.is_some() {
+        if self.hold.is_some() || self.reading_token > 0 {
             return None;
         }
         if let Some(down) = &mut self.down {
@@ -123,7 +126,7 @@ impl Target {
 
     /// When [`Target::take`] may answer otherwise, though nothing happens.
     pub(super) fn wakes_at(&self) -> Option<Instant> {
-        if self.ready.is_empty() && self.delayed.is_empty() {
+        if self.reading_token > 0 || (self.ready.is_empty() && self.delayed.is_empty()) {
             return None;
         }
         let own = match &self.down {

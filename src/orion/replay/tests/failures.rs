@@ -77,6 +77,7 @@ async fn a_sign_of_life_ends_the_backoff_at_once() {
     }
     let mut config = at(format!("http://{address}"));
     (config.backoff_min, config.backoff_max) = (Duration::from_hours(9), Duration::from_hours(9));
+    config.max_attempts = 1;
     let running = gateway.run(config);
     running.until(|status| status.targets.iter().any(|target| !target.up)).await;
     running.until(|status| status.in_flight == 0).await;
@@ -85,6 +86,7 @@ async fn a_sign_of_life_ends_the_backoff_at_once() {
     running.idle().await;
     assert_eq!(orion.lines().len(), 20);
     assert!(running.handle.status().targets[0].up);
+    assert_eq!(gateway.letters.count(), 0, "an Orion that is down is no write-back's fault");
     running.stop().await;
 }
 
