@@ -3,7 +3,6 @@
 pub mod dead_letters;
 pub mod intake;
 mod intake_metrics;
-pub mod ngsi;
 pub mod outcome;
 mod repeats;
 pub mod replay;

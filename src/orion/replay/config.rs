@@ -30,7 +30,7 @@ pub struct Config {
     #[serde(with = "crate::units::duration")]
     pub timeout: Duration,
     /// How often a write-back may fail, while others succeed, before it goes
-    /// to the dead letters.
+    /// to the dead letters; at least twice.
     pub max_attempts: u32,
     /// Upper bound of the first wait after a failure; doubled with each.
     #[serde(with = "crate::units::duration")]
@@ -92,7 +92,7 @@ impl Default for Config {
             timeout: Duration::from_secs(10),
             max_attempts: 10,
             backoff_min: Duration::from_millis(500),
-            backoff_max: Duration::from_mins(1),
+            backoff_max: Duration::from_secs(60),
             coalesce: Coalesce::Off,
             headers: BTreeMap::new(),
             token_file: None,
