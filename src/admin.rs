@@ -59,7 +59,7 @@ pub struct Admin {
     /// What Orion refused.
     pub dead_letters: DeadLetters,
     /// How the replay fares.
-    pub replay: replay::Watch,
+    pub replay: replay::Handle,
     /// Memory that requests share.
     pub budget: Budget,
     /// Certificates whose end is to be watched.

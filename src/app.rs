@@ -64,7 +64,7 @@ struct Reloadable {
     pass_through_access: Option<Arc<ArcSwap<Access>>>,
     acceptors: Vec<Arc<Acceptor>>,
     store: Arc<Store>,
-    replay: replay::Control,
+    replay: replay::Handle,
 }
 
 /// Runs the gateway until it is told to stop. `started` is told the
@@ -107,13 +107,12 @@ pub async fn run(
             .await?;
     let replay = replay::Replay::new(
         config.orion.clone(),
-        &store,
+        replay::Logs::from(&*store),
         dead_letters.clone(),
         replay::Metrics::register(&mut registry),
         Arc::clone(&signs_of_life),
     )?;
-    let replay_control = replay.control();
-    let replay_watch = replay.watch();
+    let replay_handle = replay.handle();
     let staging = Arc::new(Staging::new(
         Arc::clone(store.write_backs()),
         config.spark.stage_expiry,
@@ -156,7 +155,7 @@ pub async fn run(
         started: SystemTime::now(),
         store: Arc::clone(&store),
         dead_letters,
-        replay: replay_watch,
+        replay: replay_handle.clone(),
         budget,
         certificates: certificates.collect(),
         registry,
@@ -203,7 +202,7 @@ pub async fn run(
         pass_through_access,
         acceptors,
         store: Arc::clone(&store),
-        replay: replay_control,
+        replay: replay_handle,
     };
     let ended = tasks.run(config.drain_timeout, || reloadable.reload()).await;
     if tokio::time::timeout(CLOSE_DEADLINE, store.close()).await.is_err() {
@@ -405,7 +404,9 @@ impl Reloadable {
             }
         }
         self.store.reload(new.store.clone(), new.stream.clone());
-        self.replay.reload(&new.orion);
+        if let Err(error) = self.replay.reload(new.orion.clone()) {
+            error!(%error, "[orion] is not taken over");
+        }
         let left = self.config.needs_restart(new);
         if left.is_empty() {
             info!("the configuration is taken over");

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ngsi::{Glimpse, glimpse};
+use crate::ngsi::{Glimpse, glimpse};
 use crate::store::DEFAULT_STREAM;
 
 /// `[[route]]`: notifications that name no stream go to `stream` where every

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::SparkMetrics;
 use super::access::{Access, Right};
 use crate::budget::Budget;
-use crate::orion::ngsi::{self, WriteRequest};
+use crate::ngsi::{self, WriteRequest};
 use crate::serve::{self, Body, Client, Connection, Limits};
 use crate::store::Log;
 use crate::tls::Acceptor;

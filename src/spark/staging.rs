@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::SparkMetrics;
-use crate::orion::ngsi;
+use crate::ngsi;
 use crate::record::{Record, Sequence};
 use crate::store::{AppendError, Log, PositionError, ReadError};
 use crate::write_back::{self, Attempt, Batch, Entry, EntryError, STAGED};

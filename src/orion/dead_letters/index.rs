@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 
 use super::letter::{Item, Place};
-use crate::orion::ngsi::EntityKey;
+use crate::ngsi::EntityKey;
 use crate::record::Sequence;
 
 #[derive(Debug)]

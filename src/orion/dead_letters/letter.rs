@@ -7,7 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::orion::ngsi::EntityKey;
+use crate::ngsi::EntityKey;
 use crate::record::{Line, Record, Sequence};
 use crate::write_back::Request;
 

@@ -19,7 +19,7 @@ use tracing::{error, warn};
 
 pub use letter::{DeadLetter, Entity, How, LetterRequest, MAX_ANSWER, Place};
 
-use crate::orion::ngsi::EntityKey;
+use crate::ngsi::EntityKey;
 use crate::record::Sequence;
 use crate::store::{AppendError, Log, ReadError};
 use crate::write_back::Entry;

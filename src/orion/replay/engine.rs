@@ -25,8 +25,8 @@ use super::status::{Handle, Status};
 use super::target::Target;
 use super::unit::{State, Unit};
 use super::{Error, Logs, Replay};
+use crate::ngsi::AfterAmbiguity;
 use crate::orion::dead_letters::DeadLetters;
-use crate::orion::ngsi::AfterAmbiguity;
 use crate::record::Sequence;
 use crate::write_back::{APPLIED, STAGED};
 

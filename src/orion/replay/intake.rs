@@ -6,7 +6,7 @@ use super::feed::Fed;
 use super::metrics::Kind;
 use super::schedule::Ordinal;
 use super::unit::{Content, State, Unit, Why};
-use crate::orion::ngsi::{self, AfterAmbiguity, Targets};
+use crate::ngsi::{self, AfterAmbiguity, Targets};
 
 /// So many write-backs are merged into one at most: their ids stay in memory.
 const MERGED: usize = 1024;

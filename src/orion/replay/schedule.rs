@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::orion::ngsi::{EntityKey, Targets};
+use crate::ngsi::{EntityKey, Targets};
 
 /// A unit's place in the order in which units were read.
 pub(super) type Ordinal = u64;

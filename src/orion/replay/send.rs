@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
 use super::endpoint::Endpoint;
-use crate::orion::ngsi::{AfterAmbiguity, WriteRequest};
+use crate::ngsi::{AfterAmbiguity, WriteRequest};
 
 /// Longer answers are cut: Orion's are short, but for a batch's errors.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;

@@ -17,8 +17,8 @@ use super::schedule::Ordinal;
 use super::send::Attempt;
 use super::target::Cause;
 use super::unit::{Content, State, Why};
+use crate::ngsi::{AfterAmbiguity, EntityKey, Targets};
 use crate::orion::dead_letters::{self, DeadLetter, DeadLetters};
-use crate::orion::ngsi::{AfterAmbiguity, EntityKey, Targets};
 use crate::orion::outcome::{Outcome, classify};
 use crate::store::AppendError;
 
@@ -154,7 +154,7 @@ impl Engine {
         let target = &mut self.targets[unit.target];
         let name = target.name().to_owned();
         unit.ambiguous |= ambiguous;
-        let never = unit.request().map(crate::orion::ngsi::WriteRequest::after_ambiguity)
+        let never = unit.request().map(crate::ngsi::WriteRequest::after_ambiguity)
             == Some(AfterAmbiguity::Never);
         target.failed(reason, broken, &self.config);
         if unit.ambiguous && never {

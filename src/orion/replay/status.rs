@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::Error;
@@ -14,7 +14,7 @@ use crate::store::Log;
 use crate::write_back::APPLIED;
 
 /// What the replay is doing.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Status {
     /// Write-backs in memory without a durable outcome, and entries of the
     /// log that were not read yet (a commit is one, whatever it holds).
@@ -22,14 +22,14 @@ pub struct Status {
     /// Requests in flight.
     pub in_flight: usize,
     /// When the oldest waiting write-back came.
-    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub oldest_waiting: Option<SystemTime>,
     /// The default target first.
     pub targets: Vec<TargetStatus>,
 }
 
 /// How a target does.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TargetStatus {
     /// Its tenant; `default` for the first.
     pub name: String,
@@ -41,10 +41,10 @@ pub struct TargetStatus {
     #[serde(with = "humantime_serde")]
     pub since: SystemTime,
     /// What went wrong last.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     /// When it is tried again, where it is not up.
-    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
     pub next_try: Option<SystemTime>,
 }
 

@@ -13,7 +13,7 @@ use super::config::Config;
 use super::endpoint::Endpoint;
 use super::schedule::Ordinal;
 use super::status::TargetStatus;
-use crate::orion::ngsi::EntityKey;
+use crate::ngsi::EntityKey;
 
 /// A sign of life ends a wait, but not sooner than this after the last try:
 /// notifications may come a thousand a second from an Orion that we cannot

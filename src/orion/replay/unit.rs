@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::endpoint::Endpoint;
+use crate::ngsi::{self, Access, MAX_BODY, Targets, WriteRequest};
 use crate::orion::dead_letters::{DeadLetter, Entity, LetterRequest, MAX_ANSWER, Place};
-use crate::orion::ngsi::{self, Access, MAX_BODY, Targets, WriteRequest};
 use crate::record::Sequence;
 use crate::write_back::Request;
 
