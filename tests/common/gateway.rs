@@ -1,0 +1,227 @@
+//! The gateway as a process: the real binary, started, killed, stopped and
+//! started again on the same data.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use ngsi_ferry::tls;
+
+/// Generous: a test waits for states, and this only ends a wait for one that
+/// never comes.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How a gateway is started.
+pub struct Setup {
+    folder: TempDir,
+    variables: Vec<(String, String)>,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    setup: Setup,
+    child: Child,
+    pub intake: SocketAddr,
+    pub spark: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Setup {
+    /// Defaults, ports chosen by the system, data in a folder of its own on
+    /// the real disk: in memory a sync would mean nothing.
+    pub fn new() -> Self {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let folder = tempfile::Builder::new().prefix("gw").tempdir_in(target).unwrap();
+        let mut setup = Self { folder, variables: Vec::new() };
+        for listener in ["INTAKE", "SPARK", "ADMIN"] {
+            setup = setup.set(&format!("{listener}__LISTEN"), "127.0.0.1:0");
+        }
+        let (data, addresses) = (setup.data_dir(), setup.addresses_file());
+        // Nobody listens on port 9 (discard): an Orion that is away.
+        setup
+            .set("DATA_DIR", data.to_str().unwrap())
+            .set("ADDRESSES_FILE", addresses.to_str().unwrap())
+            .set("ADMIN__SOCKET", setup_socket(&data).to_str().unwrap())
+            .set("ORION__URL", "http://127.0.0.1:9")
+    }
+
+    /// Sets a setting by its variable, `INTAKE__LISTEN` for `intake.listen`.
+    pub fn set(mut self, name: &str, value: &str) -> Self {
+        let name = format!("NGSI_FERRY_{name}");
+        self.variables.retain(|(other, _)| *other != name);
+        self.variables.push((name, value.to_owned()));
+        self
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn addresses_file(&self) -> PathBuf {
+        self.folder.path().join("addresses.json")
+    }
+
+    pub fn log_file(&self) -> PathBuf {
+        self.folder.path().join("gateway.log")
+    }
+
+    /// The program with this setup's variables, for other commands than `run`.
+    pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ngsi-ferry"));
+        command.args(arguments).envs(self.variables.iter().cloned()).current_dir(self.folder());
+        command
+    }
+
+    /// Starts the gateway and waits until it listens.
+    pub async fn start(self) -> Gateway {
+        let command = self.command(["run"]);
+        self.start_as(command).await
+    }
+
+    /// As [`Setup::start`], with a command of the caller's (under strace).
+    pub async fn start_as(self, mut command: Command) -> Gateway {
+        let _ = std::fs::remove_file(self.addresses_file());
+        let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let addresses = self.wait_for_addresses(&mut child).await;
+        let address = |name: &str| addresses[name].as_str().unwrap().parse().unwrap();
+        let (intake, spark, admin) = (address("intake"), address("spark"), address("admin"));
+        Gateway { setup: self, child, intake, spark, admin }
+    }
+
+    async fn wait_for_addresses(&self, child: &mut Child) -> Value {
+        // A file cannot be awaited without a crate for it; the child's end can.
+        let found = async {
+            loop {
+                if let Ok(text) = std::fs::read(self.addresses_file()) {
+                    return serde_json::from_slice(&text).unwrap();
+                }
+                if let Ok(ended) = tokio::time::timeout(Duration::from_millis(5), child.wait()).await {
+                    panic!("the gateway ended: {ended:?}\n{}", self.log());
+                }
+            }
+        };
+        match tokio::time::timeout(DEADLINE, found).await {
+            Ok(addresses) => addresses,
+            Err(_) => panic!("the gateway does not listen\n{}", self.log()),
+        }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+}
+
+/// A socket's path has at most 107 characters, so it cannot lie too deep.
+fn setup_socket(data: &Path) -> PathBuf {
+    let name = data.parent().unwrap().file_name().unwrap().to_str().unwrap();
+    std::env::temp_dir().join(format!("ngsi-ferry-{name}.sock"))
+}
+
+impl Gateway {
+    /// With the defaults of [`Setup::new`].
+    pub async fn start() -> Self {
+        Setup::new().start().await
+    }
+
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
+    pub fn log(&self) -> String {
+        self.setup.log()
+    }
+
+    /// Sends a signal, by its name: `STOP`, `HUP`.
+    pub fn signal(&self, signal: &str) {
+        let sent = std::process::Command::new("kill")
+            .args([format!("-{signal}"), self.pid().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// kill -9.
+    pub async fn kill(mut self) -> Setup {
+        self.child.kill().await.unwrap();
+        self.setup
+    }
+
+    /// SIGTERM; returns how it ended.
+    pub async fn stop(mut self) -> (Setup, ExitStatus) {
+        self.signal("TERM");
+        let ended = tokio::time::timeout(DEADLINE, self.child.wait()).await;
+        (self.setup, ended.expect("the gateway does not stop").unwrap())
+    }
+
+    /// A client of the Spark API with the gateway's own client certificate.
+    pub fn spark_client(&self) -> reqwest::Client {
+        let pki = self.setup.data_dir().join("pki");
+        let (cert, key) = (pki.join("client.pem"), pki.join("client.key"));
+        self.spark_client_with(Some((&cert, &key)))
+    }
+
+    pub fn spark_client_with(&self, identity: Option<(&Path, &Path)>) -> reqwest::Client {
+        tls::install_provider();
+        let ca = self.setup.data_dir().join("pki/ca.pem");
+        let tls = tls::client_config(Some(&ca), identity).unwrap();
+        reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
+    }
+
+    pub fn spark_url(&self, path: &str) -> String {
+        format!("https://{}{path}", self.spark)
+    }
+
+    /// All records of a stream from a number on, as the JSON of their lines;
+    /// a `410` is followed to where the records go on.
+    pub async fn records(&self, stream: &str, from: u64) -> Vec<Value> {
+        let client = self.spark_client();
+        let (mut from, mut records) = (from, Vec::new());
+        loop {
+            let url = self.spark_url(&format!("/v1/streams/{stream}/records?from={from}"));
+            let answer = client.get(url).send().await.unwrap();
+            let status = answer.status();
+            let next = answer.headers().get("ngsi-ferry-next").cloned();
+            let body = answer.text().await.unwrap();
+            if status == 410 {
+                let gone: Value = serde_json::from_str(&body).unwrap();
+                from = gone["earliest"].as_u64().unwrap();
+                continue;
+            }
+            assert_eq!(status, 200, "{body}");
+            if body.is_empty() {
+                return records;
+            }
+            records.extend(body.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+            from = next.unwrap().to_str().unwrap().parse().unwrap();
+        }
+    }
+
+    /// What `/status` says.
+    pub async fn status(&self) -> Value {
+        let url = format!("http://{}/status", self.admin);
+        tls::install_provider();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let body = client.get(url).send().await.unwrap().bytes().await.unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+}
