@@ -15,7 +15,7 @@ use ngsi_ferry::tls;
 
 /// Generous: a test waits for states, and this only ends a wait for one that
 /// never comes.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// How a gateway is started.
 pub struct Setup {
@@ -112,15 +112,15 @@ impl Setup {
                 if let Ok(text) = std::fs::read(self.addresses_file()) {
                     return serde_json::from_slice(&text).unwrap();
                 }
-                if let Ok(ended) = tokio::time::timeout(Duration::from_millis(5), child.wait()).await {
+                if let Ok(ended) =
+                    tokio::time::timeout(Duration::from_millis(5), child.wait()).await
+                {
                     panic!("the gateway ended: {ended:?}\n{}", self.log());
                 }
             }
         };
-        match tokio::time::timeout(DEADLINE, found).await {
-            Ok(addresses) => addresses,
-            Err(_) => panic!("the gateway does not listen\n{}", self.log()),
-        }
+        let found = tokio::time::timeout(DEADLINE, found).await;
+        found.unwrap_or_else(|_| panic!("the gateway does not listen\n{}", self.log()))
     }
 
     pub fn log(&self) -> String {
