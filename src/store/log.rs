@@ -20,6 +20,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::chain::Chain;
+use super::checked_file::sync_folder;
 use super::committer::{Append, Command, Committer};
 use super::config::LogLimits;
 use super::disk::Disk;
@@ -32,6 +33,10 @@ use crate::record::{Line, Sequence};
 
 /// Appends that may wait for the committer; each belongs to a waiting request.
 const QUEUE: usize = 4096;
+
+/// How much later a consumer that has not moved is noted to be still there;
+/// not each time, to save flash.
+const SIGN_OF_LIFE_MS: u64 = 60_000;
 
 /// How a log is made.
 pub(super) struct Setup {
@@ -51,7 +56,7 @@ pub(super) struct Shared {
     pub segments: PathBuf,
     pub quarantine: PathBuf,
     pub limits: ArcSwap<LogLimits>,
-    pub state: Mutex<StateFile>,
+    pub state: StateFile,
     pub chain: Mutex<Chain>,
     pub opened: Mutex<Opened>,
     /// Ends of the log as they become durable.
@@ -62,6 +67,8 @@ pub(super) struct Shared {
     pub metrics: LogMetrics,
     /// A tidying is wanted or under way.
     pub tidy_wanted: AtomicBool,
+    /// The segment that is being written cannot be read: a new one is wanted.
+    pub seal_wanted: AtomicBool,
 }
 
 impl Shared {
@@ -122,7 +129,8 @@ pub struct ConsumerStatus {
     pub position: Sequence,
     /// Records that it has not acknowledged.
     pub lag: u64,
-    /// When it last acknowledged, ms since 1970; 0 where the clock was not set.
+    /// When it last acknowledged, to a minute, in ms since 1970; 0 where the
+    /// clock was not set.
     pub moved_ms: u64,
 }
 
@@ -136,9 +144,12 @@ impl Log {
         };
         let segments = setup.folder.join("segments");
         std::fs::create_dir_all(&segments).map_err(failed("make the folder"))?;
-        let (mut state, found) =
-            StateFile::open(&setup.folder).map_err(failed("read the state in"))?;
-        let chain = recovery::recover(&setup, &segments, &mut state, found)?;
+        // What is kept in a folder is kept only if the folder is.
+        for folder in [Some(setup.folder.as_path()), setup.folder.parent()].into_iter().flatten() {
+            sync_folder(folder).map_err(failed("sync the folder"))?;
+        }
+        let (state, found) = StateFile::open(&setup.folder).map_err(failed("read the state in"))?;
+        let chain = recovery::recover(&setup, &segments, &state, found)?;
         let committer = {
             let shared = Arc::new(Shared {
                 name: setup.name,
@@ -146,13 +157,14 @@ impl Log {
                 quarantine: setup.quarantine,
                 limits: ArcSwap::from_pointee(setup.limits),
                 durable: watch::Sender::new(chain.next),
-                state: Mutex::new(state),
+                state,
                 chain: Mutex::new(chain),
                 opened: Mutex::new(Opened::default()),
                 room: Notify::new(),
                 disk: setup.disk,
                 metrics: setup.metrics,
                 tidy_wanted: AtomicBool::new(false),
+                seal_wanted: AtomicBool::new(false),
             });
             Committer::new(shared, setup.linger, setup.compression_level)
                 .map_err(failed("prepare zstd for"))?
@@ -176,13 +188,13 @@ impl Log {
     /// Its identity: another one means that old numbers mean nothing.
     #[must_use]
     pub fn epoch(&self) -> String {
-        lock(&self.shared.state).get().epoch.clone()
+        self.shared.state.get().epoch.clone()
     }
 
     /// Where it begins and ends.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
-        let earliest = lock(&self.shared.state).get().earliest;
+        let earliest = self.shared.state.get().earliest;
         Bounds { earliest, next: *self.shared.durable.borrow() }
     }
 
@@ -245,9 +257,6 @@ impl Log {
         rewind: bool,
     ) -> Result<Sequence, PositionError> {
         let next = *self.shared.durable.borrow();
-        if position > next {
-            return Err(PositionError::Beyond { next });
-        }
         let consumer = consumer.to_owned();
         let epoch = epoch.map(ToOwned::to_owned);
         let now_at = self
@@ -255,9 +264,16 @@ impl Log {
                 if epoch.is_some_and(|epoch| epoch != state.epoch) {
                     return Err(PositionError::Epoch { epoch: state.epoch.clone() });
                 }
-                let known = state.consumers.entry(consumer).or_insert(Consumer::at(position));
+                if position > next {
+                    return Err(PositionError::Beyond { next });
+                }
+                let now = Consumer::at(position);
+                let known = state.consumers.entry(consumer).or_insert(now);
                 if position > known.position || rewind {
-                    *known = Consumer::at(position);
+                    *known = now;
+                } else if now.moved_ms.saturating_sub(known.moved_ms) > SIGN_OF_LIFE_MS {
+                    // On a quiet stream a consumer has only this to say.
+                    known.moved_ms = now.moved_ms;
                 }
                 Ok(known.position)
             })
@@ -281,7 +297,7 @@ impl Log {
     /// The position of a consumer, where it is registered.
     #[must_use]
     pub fn position(&self, consumer: &str) -> Option<Sequence> {
-        lock(&self.shared.state).get().consumers.get(consumer).map(|known| known.position)
+        self.shared.state.get().consumers.get(consumer).map(|known| known.position)
     }
 
     /// Keeps a small fact that outlives the log's segments.
@@ -297,7 +313,7 @@ impl Log {
     /// What [`Log::set_mark`] kept.
     #[must_use]
     pub fn marks(&self) -> std::collections::BTreeMap<String, String> {
-        lock(&self.shared.state).get().marks.clone()
+        self.shared.state.get().marks.clone()
     }
 
     async fn update_state<T: Send + 'static>(
@@ -305,7 +321,7 @@ impl Log {
         change: impl FnOnce(&mut State) -> T + Send + 'static,
     ) -> Result<T, PositionError> {
         let shared = Arc::clone(&self.shared);
-        let updated = tokio::task::spawn_blocking(move || lock(&shared.state).update(change)).await;
+        let updated = tokio::task::spawn_blocking(move || shared.state.update(change)).await;
         match updated {
             Ok(result) => result.map_err(|error| PositionError::Disk(error.to_string())),
             Err(_) => Err(PositionError::Disk("the update was cancelled".to_owned())),
@@ -329,8 +345,7 @@ impl Log {
     /// What it holds, and who reads it.
     #[must_use]
     pub fn status(&self) -> LogStatus {
-        // Never both locks at once: the committer takes them one by one too.
-        let state = lock(&self.shared.state).get().clone();
+        let state = State::clone(&self.shared.state.get());
         let chain = lock(&self.shared.chain);
         let consumers = state
             .consumers

@@ -19,8 +19,7 @@ const SEGMENT_BYTES: &str = "NGSI_FERRY_CRASH_TEST_SEGMENT_BYTES";
 async fn child() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     let segment_bytes = std::env::var(SEGMENT_BYTES).unwrap().parse().unwrap();
-    let store =
-        open(Path::new(&folder), &ngsi_ferry::store::Config { segment_bytes, ..config() });
+    let store = open(Path::new(&folder), &ngsi_ferry::store::Config { segment_bytes, ..config() });
     let log = default_log(&store);
     let mut out = std::io::stdout().lock();
     for id in log.bounds().next.. {

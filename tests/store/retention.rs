@@ -3,9 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use ngsi_ferry::record::Line;
-use ngsi_ferry::store::{
-    AppendError, Config, GoneReason, Log, ReadError, StreamConfig, WhenFull,
-};
+use ngsi_ferry::store::{AppendError, Config, GoneReason, Log, ReadError, StreamConfig, WhenFull};
 
 use crate::support::{
     a_segment_a_commit, append, config, default_log, fill, folder, notification, notification_of,
