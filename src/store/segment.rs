@@ -3,8 +3,8 @@
 //!
 //! Measured of sled 0.34.7, and the reason for what is done here:
 //! `flush()` is no fsync on Linux, so `sync_data()` on its file follows;
-//! a value over a sixty-fourth of its segment size may become a blob file
-//! that is never synced, so values are cut; a damaged file may make it panic.
+//! a leaf longer than a quarter of its segment becomes a blob file that is
+//! never synced, so values are cut; a damaged file may make it panic.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -20,8 +20,11 @@ use super::group::{Damaged, Group, GroupHeader, HEADER_LEN};
 use crate::record::Sequence;
 
 const SLED_SEGMENT_LEN: usize = 512 * 1024;
-/// The longest value that sled keeps within its log whatever it does with it.
-pub(super) const CHUNK_LEN: usize = SLED_SEGMENT_LEN / 64;
+/// The longest value that sled keeps within its log whatever it does with it:
+/// it rewrites leaves of up to seventeen items as one, and what is longer than
+/// a quarter of its segment becomes a blob. Room for twenty.
+pub(super) const CHUNK_LEN: usize = 6 * 1024;
+const _: () = assert!(20 * (CHUNK_LEN + 64) < SLED_SEGMENT_LEN / 4);
 const CACHE_LEN: u64 = 1024 * 1024;
 const DATA_FILE: &str = "db";
 const CONF_FILE: &str = "conf";

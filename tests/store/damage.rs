@@ -130,3 +130,33 @@ async fn an_unsealed_segment_gives_back_all_it_holds() {
     let (records, gone) = read_on(&log, 0).await;
     assert_eq!((seqs(&records), gone), ((0..40).collect(), vec![]));
 }
+
+#[tokio::test]
+async fn a_segment_that_is_locked_at_the_start_is_no_loss() {
+    let dir = folder();
+    let data = one_segment(dir.path(), false).await;
+    let db = fs::File::open(segments(&data)[0].join("db")).unwrap();
+    db.try_lock().unwrap();
+    let log = default_log(&open(&data, &config()));
+    drop(db);
+    let next = log.bounds().next;
+    assert!(next >= 1 << 16);
+    fill(&log, 1, 2, 10).await;
+    let (records, gone) = read_on(&log, 0).await;
+    let expected: Vec<_> = (0..40).chain(next..next + 2).collect();
+    assert_eq!((seqs(&records), gone), (expected, vec![]));
+    assert_eq!((log.status().lost, segments(&data).len()), (0, 2));
+}
+
+#[tokio::test]
+async fn an_unreadable_segment_at_the_end_costs_at_most_what_was_reserved() {
+    let dir = folder();
+    let data = one_segment(dir.path(), false).await;
+    fs::remove_file(segments(&data)[0].join("db")).unwrap();
+    let log = default_log(&open(&data, &config()));
+    let (records, gone) = read_on(&log, 0).await;
+    let next = log.bounds().next;
+    assert_eq!((records, gone), (vec![], vec![lost(next)]));
+    assert_eq!(log.status().lost, next);
+    assert!(!files(&data.join("quarantine")).is_empty());
+}
