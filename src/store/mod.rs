@@ -313,7 +313,12 @@ impl Store {
     pub async fn tidy(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(TIDY_INTERVAL);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.disk.sample();
+            let disk = Arc::clone(&self.disk);
+            let looked = tokio::task::spawn_blocking(move || {
+                disk.sample();
+                disk.take_on_ballast();
+            });
+            let _ = looked.await;
             let logs = self.streams();
             logs.iter()
                 .chain([&self.write_backs, &self.outcomes, &self.dead_letters])

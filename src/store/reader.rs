@@ -251,7 +251,8 @@ fn open(shared: &Shared, seal: Seal) -> Result<Arc<Segment>, SegmentError> {
         if let Some(segment) = opened.upgrade() {
             segment
         } else {
-            let segment = Arc::new(Segment::open(&shared.segment_folder(seal.first))?);
+            let segment =
+                Arc::new(Segment::open(&shared.segment_folder(seal.first), &shared.disk)?);
             *opened = Arc::downgrade(&segment);
             segment
         }

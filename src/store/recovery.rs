@@ -194,7 +194,7 @@ enum Content {
 
 fn read_through(setup: &Setup, first: Sequence, folder: &Path) -> Content {
     let was_made = segment::was_made(folder);
-    let scanned = Segment::open_afresh(folder).and_then(|segment| segment.scan(first));
+    let scanned = Segment::open_afresh(folder, &setup.disk).and_then(|segment| segment.scan(first));
     match scanned {
         Ok(seal) => {
             if seal.end > seal.first

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::checked_file::{self, sync_folder};
+use super::disk::Disk;
 use super::group::{Damaged, Group, GroupHeader, HEADER_LEN};
 use crate::record::Sequence;
 
@@ -63,20 +64,24 @@ impl SegmentError {
         }
     }
 
+    fn is_full_disk(&self) -> bool {
+        let (Self::Sled(sled::Error::Io(error)) | Self::Io(error)) = self else { return false };
+        [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind())
+    }
+
     /// It says nothing about the segment, and may be gone the next time.
     pub(super) fn is_passing(&self) -> bool {
         let (Self::Sled(sled::Error::Io(error)) | Self::Io(error)) = self else {
             return self.is_lock();
         };
         let kinds = [
-            io::ErrorKind::StorageFull,
-            io::ErrorKind::QuotaExceeded,
             io::ErrorKind::OutOfMemory,
             io::ErrorKind::PermissionDenied,
             io::ErrorKind::ReadOnlyFilesystem,
         ];
         let errnos = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
         self.is_lock()
+            || self.is_full_disk()
             || kinds.contains(&error.kind())
             || errnos.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
     }
@@ -169,14 +174,14 @@ impl Segment {
 
     /// Opens an existing segment and syncs it: what is readable from now on
     /// is on stable storage. Waits for a moment where it is still open.
-    pub(super) fn open(folder: &Path) -> Result<Self, SegmentError> {
-        patiently(|| Self::try_open(folder))
+    pub(super) fn open(folder: &Path, disk: &Disk) -> Result<Self, SegmentError> {
+        patiently(disk, || Self::try_open(folder))
     }
 
     /// As [`Segment::open`], but believes nothing but the data: what else
     /// sled wrote may be newer than the data that reached the disk.
-    pub(super) fn open_afresh(folder: &Path) -> Result<Self, SegmentError> {
-        patiently(|| {
+    pub(super) fn open_afresh(folder: &Path, disk: &Disk) -> Result<Self, SegmentError> {
+        patiently(disk, || {
             // Not while another has it open; that one may be writing them.
             let data = File::open(folder.join(DATA_FILE))?;
             data.try_lock().map_err(|error| match error {
@@ -360,14 +365,19 @@ fn first_of(key: &[u8]) -> Sequence {
     key.first_chunk().map_or(0, |first| Sequence::from_be_bytes(*first))
 }
 
-/// Tries again for a while where the database is still open.
-fn patiently<T>(open: impl Fn() -> Result<T, SegmentError>) -> Result<T, SegmentError> {
+/// Tries again for a while where the database is still open, and once more
+/// on a full disk where that can be given a little room.
+fn patiently<T>(
+    disk: &Disk,
+    open: impl Fn() -> Result<T, SegmentError>,
+) -> Result<T, SegmentError> {
     let deadline = Instant::now() + UNLOCK_PATIENCE;
     loop {
         match open() {
             Err(error) if error.is_lock() && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(2));
             }
+            Err(error) if error.is_full_disk() && disk.drop_ballast() => {}
             opened => return opened,
         }
     }

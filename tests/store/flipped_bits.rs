@@ -70,7 +70,7 @@ async fn a_flipped_bit_never_makes_a_record_another() {
     let dir = folder();
     let origin = dir.path().join("origin");
     let (sealed, end) = template(&origin).await;
-    let cases = std::env::var("FERRY_FLIPS").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
+    let cases = std::env::var("FERRY_FLIPS").ok().and_then(|n| n.parse().ok()).unwrap_or(15);
     let mut total = Tally::default();
     for seed in 0..cases {
         let data = dir.path().join(format!("case-{seed}"));

@@ -118,9 +118,9 @@ async fn no_record_is_too_large_or_too_awkward_for_a_value() {
         append(&log, &sent[sent.len() - 1..]).await;
     }
     // Valid UTF-8 that does not compress well: close to the chunk limit as it is.
-    for len in 6900..7200 {
+    for len in 6900..7200usize {
         let mut hard = notification(sent.len() as u64, 0);
-        hard.body = noise(len, len as usize).iter().map(|byte| byte & 0x7f).collect();
+        hard.body = noise(len as u64, len).iter().map(|byte| byte & 0x7f).collect();
         sent.push(hard);
     }
     for each in sent[sent.len() - 300..].chunks(3) {

@@ -5,6 +5,7 @@ mod support;
 mod crash;
 mod damage;
 mod flipped_bits;
+mod full_disk;
 mod keeping;
 mod positions;
 mod reading;
