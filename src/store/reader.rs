@@ -10,7 +10,7 @@ use tracing::error;
 use super::chain::Place;
 use super::group::Group;
 use super::log::{Log, Shared};
-use super::segment::{Found, Seal, Segment, SegmentError};
+use super::segment::{self, Found, Seal, Segment, SegmentError};
 use super::state::{Hole, HoleReason};
 use super::{GoneReason, ReadError, lock, quarantine};
 use crate::record::{Record, Sequence};
@@ -251,8 +251,10 @@ fn open(shared: &Shared, seal: Seal) -> Result<Arc<Segment>, SegmentError> {
         if let Some(segment) = opened.upgrade() {
             segment
         } else {
-            let segment =
-                Arc::new(Segment::open(&shared.segment_folder(seal.first), &shared.disk)?);
+            let folder = shared.segment_folder(seal.first);
+            let segment = Arc::new(Segment::open(&folder, &shared.disk)?);
+            // sled fills its last part up with zeros, and writes a snapshot.
+            lock(&shared.chain).set_disk_bytes(seal.first, segment::disk_bytes(&folder));
             *opened = Arc::downgrade(&segment);
             segment
         }
