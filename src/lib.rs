@@ -4,11 +4,21 @@
 //! `orion` and `spark` each know `store`, and never each other; `app` is the
 //! only module that knows all the others. `ARCHITECTURE.md` has the map.
 
+pub mod admin;
+pub mod app;
+pub mod budget;
+pub mod cli;
 pub mod config;
+pub mod ngsi;
 pub mod orion;
 pub mod pki;
 pub mod record;
+pub mod serve;
+pub mod spark;
+pub mod status;
 pub mod store;
+pub mod supervise;
+pub mod telemetry;
 pub mod tls;
 pub mod units;
 pub mod write_back;

@@ -56,7 +56,7 @@ pub struct Record {
 /// of a log has only to put the number in front.
 #[derive(Debug, Clone)]
 pub struct Line {
-    tail: Vec<u8>,
+    tail: Bytes,
     received_ms: u64,
 }
 
@@ -92,11 +92,11 @@ pub enum DecodeError {
 impl Line {
     /// Encodes a request. `headers` are its kept lines in order, names in
     /// lower case.
-    pub fn encode<'a>(
+    pub fn encode(
         received: SystemTime,
         method: &str,
         path: &str,
-        headers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
+        headers: &[(&str, &[u8])],
         body: &[u8],
     ) -> Self {
         // Quotes in a JSON body are escaped: an eighth more is usual.
@@ -118,7 +118,7 @@ impl Line {
             out.push(b'"');
         }
         out.extend_from_slice(b"}\n");
-        Self { tail: out, received_ms: trusted_ms(received) }
+        Self { tail: out.into(), received_ms: trusted_ms(received) }
     }
 
     /// When it was received, as [`trusted_ms`] tells it.
@@ -148,8 +148,9 @@ impl Line {
 
 impl From<&Notification> for Line {
     fn from(n: &Notification) -> Self {
-        let headers = n.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
-        Self::encode(n.received, &n.method, &n.path, headers, &n.body)
+        let headers: Vec<_> =
+            n.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();
+        Self::encode(n.received, &n.method, &n.path, &headers, &n.body)
     }
 }
 
@@ -282,12 +283,12 @@ fn push_json(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }
 
-fn push_headers<'a>(out: &mut Vec<u8>, headers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) {
+fn push_headers(out: &mut Vec<u8>, headers: &[(&str, &[u8])]) {
     out.extend_from_slice(b",\"headers\":{");
     let start = out.len();
     let mut plain = true;
     let mut seen: Vec<&str> = Vec::with_capacity(16);
-    for (name, value) in headers.clone() {
+    for &(name, value) in headers {
         let Ok(value) = std::str::from_utf8(value) else {
             plain = false;
             break;
@@ -313,13 +314,10 @@ fn push_headers<'a>(out: &mut Vec<u8>, headers: impl Iterator<Item = (&'a str, &
 }
 
 /// The form for headers that a plain object cannot hold.
-fn push_joined_headers<'a>(
-    out: &mut Vec<u8>,
-    headers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
-) {
+fn push_joined_headers(out: &mut Vec<u8>, headers: &[(&str, &[u8])]) {
     let mut joined: BTreeMap<&str, String> = BTreeMap::new();
     let mut lines = Vec::new();
-    for (name, value) in headers {
+    for &(name, value) in headers {
         let text = String::from_utf8_lossy(value);
         joined
             .entry(name)
@@ -408,7 +406,7 @@ mod tests {
             UNIX_EPOCH + Duration::from_millis(1500),
             "POST",
             "/notify/press?x=1",
-            headers.iter().copied(),
+            &headers,
             b"{\"a\":1}",
         );
         let mut out = Vec::new();
@@ -427,7 +425,7 @@ mod tests {
     #[test]
     fn a_repeated_header_survives_and_still_reads_as_one_string() {
         let headers = [("x-a", &b"1"[..]), ("x-b", b"2"), ("x-a", b"3")];
-        let line = Line::encode(UNIX_EPOCH, "POST", "/", headers.iter().copied(), b"");
+        let line = Line::encode(UNIX_EPOCH, "POST", "/", &headers, b"");
         let mut out = Vec::new();
         line.write_numbered(1, &mut out);
         let json: serde_json::Value = serde_json::from_slice(&out).unwrap();

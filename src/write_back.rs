@@ -149,7 +149,7 @@ impl Entry {
     pub fn to_line(&self, received: SystemTime) -> Line {
         let own = |method: &str, batch: &Batch, last: &str, body: &[u8]| {
             let path = format!("{PREFIX}{}/{}/{last}", batch.query, batch.batch);
-            Line::encode(received, method, &path, std::iter::empty(), body)
+            Line::encode(received, method, &path, &[], body)
         };
         // Plain strings and numbers always serialise.
         let json = |body: serde_json::Result<Vec<u8>>| body.unwrap_or_default();
@@ -198,8 +198,9 @@ impl Request {
     /// The line that a log keeps of it.
     #[must_use]
     pub fn to_line(&self, received: SystemTime) -> Line {
-        let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref()));
-        Line::encode(received, &self.method, &self.path, headers, &self.body)
+        let headers: Vec<_> =
+            self.headers.iter().map(|(name, value)| (name.as_str(), value.as_ref())).collect();
+        Line::encode(received, &self.method, &self.path, &headers, &self.body)
     }
 
     /// The first value of a header, where it is UTF-8. `name` in lower case.

@@ -7,6 +7,7 @@ mod document;
 mod environment;
 mod explain;
 mod fault;
+mod gateway;
 mod problem;
 mod reader;
 mod source;
@@ -17,4 +18,5 @@ mod tree;
 
 pub use document::{Loaded, Sources, read, to_toml};
 pub use environment::{CONFIG_VARIABLE, LOG_VARIABLE, PREFIX, process_environment};
+pub use gateway::{Config, Settings};
 pub use problem::{Origin, Problem, Problems};

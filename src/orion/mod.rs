@@ -1,4 +1,12 @@
 //! The context broker's side: notifications in, write-backs out.
 
-pub mod ngsi;
+pub mod dead_letters;
+pub mod intake;
+mod intake_metrics;
 pub mod outcome;
+mod repeats;
+pub mod replay;
+mod route;
+
+pub use intake_metrics::IntakeMetrics;
+pub use route::Route;

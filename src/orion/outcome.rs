@@ -13,7 +13,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
 
-use super::ngsi::{
+use crate::ngsi::{
     AfterAmbiguity, Api, BatchAction, Kind, WriteRequest, elements, members, write_array,
     write_object,
 };

@@ -20,6 +20,7 @@ use crate::tls::{self, date};
 
 pub use error::Error;
 use folder::{Folder, Found};
+pub use sign::host_name;
 use sign::{Authority, Purpose};
 
 const CA: &str = "ca";

@@ -191,7 +191,8 @@ pub(super) fn server_names(more: &[String]) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-fn host_name() -> Option<String> {
+/// The host's own name, where it has one that is text.
+pub fn host_name() -> Option<String> {
     rustix::system::uname().nodename().to_str().ok().map(str::to_owned)
 }
 

@@ -51,15 +51,13 @@ pub(super) struct Committer {
     runtime: tokio::runtime::Handle,
     packer: Packer,
     lines: Vec<u8>,
-    /// The last write failed; said once, until one succeeds.
-    failing: bool,
 }
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, linger: Duration, level: i32) -> std::io::Result<Self> {
         let packer = Packer::new(level)?;
         let runtime = tokio::runtime::Handle::try_current().map_err(std::io::Error::other)?;
-        Ok(Self { shared, linger, runtime, packer, lines: Vec::new(), failing: false })
+        Ok(Self { shared, linger, runtime, packer, lines: Vec::new() })
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -164,7 +162,7 @@ impl Committer {
         }
         match self.store(next, seq, newest_ms) {
             Ok(()) => {
-                if std::mem::take(&mut self.failing) {
+                if self.shared.failing.swap(false, Ordering::Relaxed) {
                     info!(log = self.shared.name, "the log is written again");
                 }
                 self.shared.metrics.committed(seq - next, self.lines.len(), started.elapsed());
@@ -179,7 +177,7 @@ impl Committer {
             Err(error) => {
                 self.shared.metrics.refused(seq - next);
                 if let AppendError::Disk(reason) = &error
-                    && !std::mem::replace(&mut self.failing, true)
+                    && !self.shared.failing.swap(true, Ordering::Relaxed)
                 {
                     error!(log = self.shared.name, %reason, "the log cannot be written");
                 }

@@ -11,12 +11,16 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::chain::Chain;
@@ -44,7 +48,7 @@ pub(super) struct Setup {
     pub folder: PathBuf,
     pub quarantine: PathBuf,
     pub limits: LogLimits,
-    pub linger: std::time::Duration,
+    pub linger: Duration,
     pub compression_level: i32,
     pub disk: Arc<Disk>,
     pub metrics: LogMetrics,
@@ -69,6 +73,8 @@ pub(super) struct Shared {
     pub tidy_wanted: AtomicBool,
     /// The segment that is being written cannot be read: a new one is wanted.
     pub seal_wanted: AtomicBool,
+    /// The disk refused the last write.
+    pub failing: AtomicBool,
 }
 
 impl Shared {
@@ -84,6 +90,20 @@ pub struct Log {
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Lines on their way to stable storage; resolves to their numbers. Dropping
+/// it takes nothing back.
+#[derive(Debug)]
+pub struct Appending(oneshot::Receiver<Result<Range<Sequence>, AppendError>>);
+
+impl Future for Appending {
+    type Output = Result<Range<Sequence>, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answered = std::task::ready!(Pin::new(&mut self.0).poll(context));
+        Poll::Ready(answered.unwrap_or(Err(AppendError::Closed)))
+    }
+}
+
 /// Where a log begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
@@ -94,7 +114,7 @@ pub struct Bounds {
 }
 
 /// What a log reports of itself.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LogStatus {
     /// Its name.
     pub name: String,
@@ -116,12 +136,14 @@ pub struct LogStatus {
     pub lost: u64,
     /// Numbers without a record that may still be asked for.
     pub holes: Vec<Hole>,
+    /// The disk refused the last write.
+    pub failing: bool,
     /// Its consumers.
     pub consumers: Vec<ConsumerStatus>,
 }
 
 /// What a log reports of a consumer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConsumerStatus {
     /// Its name.
     pub name: String,
@@ -165,6 +187,7 @@ impl Log {
                 metrics: setup.metrics,
                 tidy_wanted: AtomicBool::new(false),
                 seal_wanted: AtomicBool::new(false),
+                failing: AtomicBool::new(false),
             });
             Committer::new(shared, setup.linger, setup.compression_level)
                 .map_err(failed("prepare zstd for"))?
@@ -204,6 +227,17 @@ impl Log {
         self.shared.durable.subscribe()
     }
 
+    /// Hands lines to the committer, to be appended as one atomic step.
+    ///
+    /// # Errors
+    /// [`AppendError::Closed`] while shutting down.
+    pub async fn submit(&self, lines: Vec<Line>) -> Result<Appending, AppendError> {
+        let (reply, answer) = oneshot::channel();
+        let append = Command::Append(Append { lines, reply });
+        self.commands.send(append).await.map_err(|_| AppendError::Closed)?;
+        Ok(Appending(answer))
+    }
+
     /// Appends lines as one atomic step, and answers with their numbers once
     /// they are on stable storage.
     ///
@@ -212,10 +246,7 @@ impl Log {
     /// [`AppendError::Disk`] where the disk refused them,
     /// [`AppendError::Closed`] while shutting down.
     pub async fn append(&self, lines: Vec<Line>) -> Result<Range<Sequence>, AppendError> {
-        let (reply, answer) = oneshot::channel();
-        let append = Command::Append(Append { lines, reply });
-        self.commands.send(append).await.map_err(|_| AppendError::Closed)?;
-        answer.await.map_err(|_| AppendError::Closed)?
+        self.submit(lines).await?.await
     }
 
     /// As [`Log::append`], but while the log is full waits until there is
@@ -226,20 +257,24 @@ impl Log {
     pub async fn append_patiently(
         &self,
         line: Line,
-        patience: std::time::Duration,
+        patience: Duration,
     ) -> Result<Range<Sequence>, AppendError> {
         let deadline = tokio::time::Instant::now() + patience;
         loop {
-            let room = self.shared.room.notified();
+            let room = self.room();
             match self.append(vec![line.clone()]).await {
                 Err(AppendError::Full) => {
-                    if tokio::time::timeout_at(deadline, room).await.is_err() {
-                        return Err(AppendError::Full);
-                    }
+                    tokio::time::timeout_at(deadline, room).await.map_err(|_| AppendError::Full)?;
                 }
                 answered => return answered,
             }
         }
+    }
+
+    /// Resolves when there may be room again: records were deleted after this
+    /// call, or a look at the limits found some.
+    pub fn room(&self) -> Notified<'_> {
+        self.shared.room.notified()
     }
 
     /// Moves a consumer's position durably and answers with where it is now.
@@ -368,6 +403,7 @@ impl Log {
             lost: state.lost,
             holes: state.holes,
             epoch: state.epoch,
+            failing: self.shared.failing.load(Ordering::Relaxed),
             consumers,
         }
     }

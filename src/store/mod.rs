@@ -31,7 +31,7 @@ use tracing::warn;
 pub use config::{Config, StreamConfig, WhenFull, is_stream_name};
 pub use disk::Disk;
 pub use group::{Damaged, Group, GroupHeader};
-pub use log::{Bounds, ConsumerStatus, Log, LogStatus};
+pub use log::{Appending, Bounds, ConsumerStatus, Log, LogStatus};
 pub use metrics::Metrics;
 pub use reader::Batch;
 pub use state::{Evicted, Hole, HoleReason};

@@ -29,7 +29,7 @@ pub use route::{Access, Api, BatchAction, Kind, access, is_write};
 pub use split::split;
 pub use write::{AfterAmbiguity, EntityKey, Targets, WriteRequest};
 
-pub(in crate::orion) use json::{elements, members, write_array, write_object};
+pub(crate) use json::{elements, members, write_array, write_object};
 
 /// The longest request body that Orion takes: 1 MiB, more is answered 413
 /// (Orion's `PAYLOAD_MAX_SIZE`, measured).

@@ -9,7 +9,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// One member of an object: its name, and its value as it was written.
-pub(in crate::orion) type Member<'a> = (Cow<'a, str>, &'a RawValue);
+pub(crate) type Member<'a> = (Cow<'a, str>, &'a RawValue);
 
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -40,17 +40,17 @@ impl<'de> Deserialize<'de> for Members<'de> {
 
 /// The members of an object in the order they were written, repeated names
 /// included; `None` where `json` is not an object.
-pub(in crate::orion) fn members(json: &[u8]) -> Option<Vec<Member<'_>>> {
+pub(crate) fn members(json: &[u8]) -> Option<Vec<Member<'_>>> {
     serde_json::from_slice::<Members<'_>>(json).ok().map(|members| members.0)
 }
 
 /// The elements of an array; `None` where `json` is not an array.
-pub(in crate::orion) fn elements(json: &[u8]) -> Option<Vec<&RawValue>> {
+pub(crate) fn elements(json: &[u8]) -> Option<Vec<&RawValue>> {
     serde_json::from_slice(json).ok()
 }
 
 /// Puts an object together from raw members.
-pub(in crate::orion) fn write_object(members: &[Member<'_>]) -> Bytes {
+pub(crate) fn write_object(members: &[Member<'_>]) -> Bytes {
     let length: usize = members.iter().map(|(n, v)| n.len() + v.get().len() + 4).sum();
     let mut out = String::with_capacity(length + 2);
     out.push('{');
@@ -66,7 +66,7 @@ pub(in crate::orion) fn write_object(members: &[Member<'_>]) -> Bytes {
 }
 
 /// Puts an array together from raw elements.
-pub(in crate::orion) fn write_array(elements: &[&RawValue]) -> Bytes {
+pub(crate) fn write_array(elements: &[&RawValue]) -> Bytes {
     let mut out = Vec::new();
     push_array(&mut out, elements);
     Bytes::from(out)

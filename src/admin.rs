@@ -1,0 +1,190 @@
+//! State and metrics over HTTP: on loopback for looking, on a Unix socket for
+//! the command line, which may also change things.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+
+use crate::budget::Budget;
+use crate::orion::dead_letters::{self, DeadLetters};
+use crate::orion::replay;
+use crate::record::Sequence;
+use crate::serve::{self, Body, Connection, Limits};
+use crate::spark::{self, AnswerBounds};
+use crate::status::{Certificate, Status};
+use crate::store::Store;
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const LIMITS: Limits =
+    Limits { connections: 64, handshake: Duration::from_secs(10), head: Duration::from_secs(60) };
+const PEEK: AnswerBounds = AnswerBounds { max_bytes: 1 << 20, max_wait: Duration::from_secs(60) };
+const LISTED: usize = 100;
+
+/// `[admin]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where `/live`, `/ready`, `/metrics` and `/status` are.
+    pub listen: SocketAddr,
+    /// Unix socket of the command line; `admin.sock` in the data directory
+    /// without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8071)), socket: None }
+    }
+}
+
+/// Everything there is to look at.
+pub struct Admin {
+    /// The gateway's name.
+    pub id: String,
+    /// When it was started.
+    pub started: SystemTime,
+    /// What it keeps.
+    pub store: Arc<Store>,
+    /// What Orion refused.
+    pub dead_letters: DeadLetters,
+    /// How the replay fares.
+    pub replay: replay::Handle,
+    /// Memory that requests share.
+    pub budget: Budget,
+    /// Certificates whose end is to be watched.
+    pub certificates: Vec<PathBuf>,
+    /// Metrics.
+    pub registry: Registry,
+    /// Told when the gateway stops.
+    pub stop: CancellationToken,
+}
+
+impl Admin {
+    /// Serves what may be looked at, until the stop.
+    pub async fn show(self: Arc<Self>, listener: TcpListener) {
+        let stop = self.stop.clone();
+        let connect = move |_| Session { admin: Arc::clone(&self), may_change: false };
+        serve::serve(listener, None, LIMITS, stop, connect).await;
+    }
+
+    /// Serves the command line, until the stop.
+    pub async fn command(self: Arc<Self>, listener: UnixListener) {
+        let stop = self.stop.clone();
+        let connect = move || Session { admin: Arc::clone(&self), may_change: true };
+        serve::serve_unix(listener, LIMITS, stop, connect).await;
+    }
+
+    async fn status(&self) -> Status {
+        let mut status = Status::of(&self.store).await;
+        status.id.clone_from(&self.id);
+        status.started = Some(self.started);
+        status.pid = Some(std::process::id());
+        status.replay = Some(self.replay.status());
+        status.write_backs.dead_letters = self.dead_letters.count() as u64;
+        status.bytes_in_flight = self.budget.in_flight() as u64;
+        status.certificates = self.certificates.iter().map(|path| Certificate::of(path)).collect();
+        status
+    }
+
+    async fn metrics(&self) -> Response<Body> {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        let end = text.trim_end().len().saturating_sub("# EOF".len());
+        text.truncate(end);
+        self.status().await.write_metrics(&mut text);
+        text.push_str("# EOF\n");
+        serve::with_body(StatusCode::OK, OPENMETRICS, text.into())
+    }
+}
+
+struct Session {
+    admin: Arc<Admin>,
+    may_change: bool,
+}
+
+impl Connection for Session {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let admin = &self.admin;
+        match (request.method(), &parts[..]) {
+            (&Method::GET, ["live"]) => text("live\n"),
+            (&Method::GET, ["ready"]) => {
+                let problems = admin.status().await.problems();
+                if problems.is_empty() {
+                    return text("ready\n");
+                }
+                serve::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "problems": problems }))
+            }
+            (&Method::GET, ["metrics"]) => admin.metrics().await,
+            (&Method::GET, ["status"]) => serve::json(StatusCode::OK, &admin.status().await),
+            _ if self.may_change => self.command(&parts, &request).await,
+            _ => not_found("there are /live, /ready, /metrics and /status"),
+        }
+    }
+}
+
+impl Session {
+    async fn command(&self, parts: &[&str], request: &Request<Incoming>) -> Response<Body> {
+        let (admin, query) = (&self.admin, request.uri().query().unwrap_or_default());
+        match (request.method(), parts) {
+            (&Method::GET, ["streams", stream, "records"]) => match admin.store.stream(stream) {
+                None => not_found(&format!("there is no stream {stream}")),
+                Some(log) => {
+                    let (query, headers) = (Some(query), request.headers());
+                    let (budget, stop) = (&admin.budget, &admin.stop);
+                    spark::answer_records(&log, query, headers, PEEK, budget, stop).await.0
+                }
+            },
+            (&Method::GET, ["dead-letters"]) => {
+                let from = query.strip_prefix("from=").and_then(|from| from.parse().ok());
+                answer(admin.dead_letters.list(from.unwrap_or(0), LISTED).await)
+            }
+            (&Method::GET, ["dead-letters", id]) => match id.parse() {
+                Ok(id) => answer(admin.dead_letters.show(id).await),
+                Err(_) => not_an_id(id),
+            },
+            (&Method::POST, ["dead-letters", id, "retry"]) => match id.parse::<Sequence>() {
+                Ok(id) => answer(admin.dead_letters.retry(id, query == "force").await),
+                Err(_) => not_an_id(id),
+            },
+            (&Method::DELETE, ["dead-letters", id]) => match id.parse() {
+                Ok(id) => answer(admin.dead_letters.drop(id).await),
+                Err(_) => not_an_id(id),
+            },
+            _ => not_found("the command line and the gateway are of different versions"),
+        }
+    }
+}
+
+fn answer<T: Serialize>(result: Result<T, dead_letters::Error>) -> Response<Body> {
+    match result {
+        Ok(value) => serve::json(StatusCode::OK, &value),
+        Err(error) => serve::refusal(StatusCode::CONFLICT, "Refused", &error.to_string()),
+    }
+}
+
+fn text(text: &'static str) -> Response<Body> {
+    serve::with_body(StatusCode::OK, "text/plain", text.into())
+}
+
+fn not_found(description: &str) -> Response<Body> {
+    serve::refusal(StatusCode::NOT_FOUND, "NotFound", description)
+}
+
+fn not_an_id(id: &str) -> Response<Body> {
+    let text = format!("{id} is not the number of a dead letter");
+    serve::refusal(StatusCode::BAD_REQUEST, "BadRequest", &text)
+}

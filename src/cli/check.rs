@@ -1,0 +1,201 @@
+//! `ngsi-ferry check`: everything that can be wrong before a start, at once.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::gateway::is_writable;
+use super::print_line;
+use super::table::bytes;
+use crate::config::{Config, Problem, Problems, Settings, process_environment};
+use crate::spark::Access;
+use crate::status::Certificate;
+use crate::tls;
+
+const ORION_PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found: fine, worth a look, or in the way of a start.
+#[derive(Default)]
+struct Findings {
+    fine: Vec<String>,
+    notices: Vec<String>,
+    problems: Vec<Problem>,
+}
+
+pub(super) async fn run(file: Option<&Path>, arguments: &Arguments) -> Result<ExitCode> {
+    let mut found = Findings::default();
+    match Settings::load(file, process_environment()) {
+        Err(problems) => found.problems.extend(problems),
+        Ok(settings) => {
+            found.fine.push(match file {
+                Some(file) => format!("configuration {}", file.display()),
+                None => "configuration: built-in defaults".to_owned(),
+            });
+            files(&settings, &mut found);
+            disk(&settings, &mut found);
+            ports(&settings, &mut found);
+            orion(&settings.config, &mut found).await;
+        }
+    }
+    let problems = Problems::new(found.problems);
+    if arguments.json {
+        let report = json!({ "fine": found.fine, "notices": found.notices, "problems": problems });
+        print_line(&serde_json::to_string_pretty(&report)?);
+    } else {
+        found.fine.iter().for_each(|fine| print_line(&format!("ok      {fine}")));
+        found.notices.iter().for_each(|notice| print_line(&format!("notice  {notice}")));
+        for problem in problems.iter() {
+            print_line(&format!("WRONG   {problem}"));
+        }
+        if problems.is_empty() {
+            print_line("Nothing is in the way of a start.");
+        } else {
+            let what = if problems.len() == 1 { "problem" } else { "problems" };
+            print_line(&format!("{} {what} in the way of a start.", problems.len()));
+        }
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn files(settings: &Settings, found: &mut Findings) {
+    let Config { spark, intake, pass_through, orion, .. } = &settings.config;
+    let own = settings.config.pki_dir();
+    let pairs = [
+        ("spark", spark.cert.clone(), spark.key.clone()),
+        ("intake", intake.cert.clone(), intake.key.clone()),
+        ("pass_through", pass_through.cert.clone(), pass_through.key.clone()),
+    ];
+    for (table, cert, key) in pairs {
+        if let (Some(cert), Some(key)) = (cert, key) {
+            certificate(settings, &format!("{table}.cert"), &cert, &key, found);
+        }
+    }
+    if spark.cert.is_none() {
+        let (cert, key) = (own.join("server.pem"), own.join("server.key"));
+        if cert.exists() {
+            certificate(settings, "spark.cert", &cert, &key, found);
+        } else {
+            found.notices.push(format!(
+                "no certificates yet; the first start makes an authority in {}",
+                own.display()
+            ));
+        }
+    }
+    let mut object = |setting: &str, error: String| {
+        found.problems.push(settings.problem(setting, &error, None));
+    };
+    if let Err(error) = Access::load(Vec::new(), spark.token_file.as_deref(), None) {
+        object("spark.token_file", error.to_string());
+    }
+    if let Err(error) = Access::load(Vec::new(), None, spark.deny_file.as_deref()) {
+        object("spark.deny_file", error.to_string());
+    }
+    if let Err(error) = Access::load(Vec::new(), pass_through.token_file.as_deref(), None) {
+        object("pass_through.token_file", error.to_string());
+    }
+    let readable: [(&str, &Option<PathBuf>); 3] = [
+        ("intake.secret_file", &intake.secret_file),
+        ("orion.token_file", &orion.token_file),
+        ("spark.client_ca", &spark.client_ca),
+    ];
+    for (setting, path) in readable {
+        if let Some(Err(error)) = path.as_ref().map(std::fs::read) {
+            object(setting, error.to_string());
+        }
+    }
+}
+
+fn certificate(settings: &Settings, setting: &str, cert: &Path, key: &Path, found: &mut Findings) {
+    if let Err(error) = tls::check_pair(cert, key) {
+        found.problems.push(settings.problem(setting, &error.to_string(), None));
+        return;
+    }
+    let names = tls::names(cert).unwrap_or_default().join(", ");
+    match Certificate::of(cert).problem {
+        Some(problem) => found.notices.push(format!("certificate {}: {problem}", cert.display())),
+        None => found.fine.push(format!("certificate {} for {names}", cert.display())),
+    }
+}
+
+fn disk(settings: &Settings, found: &mut Findings) {
+    let config = &settings.config;
+    let dir = &config.data_dir;
+    // The nearest folder that is there already will hold what is made.
+    let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+    let Some(folder) = absolute.ancestors().find(|folder| folder.is_dir()) else { return };
+    if let Err(error) = is_writable(folder) {
+        let hint = "give the folder to the gateway's user, or set another data_dir";
+        let message = format!("{} cannot be written: {error}", folder.display());
+        found.problems.push(settings.problem("data_dir", &message, Some(hint)));
+        return;
+    }
+    let Ok(disk) = rustix::fs::statvfs(folder) else { return };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let text = format!("data directory {}: {} free", dir.display(), bytes(free));
+    if free < config.store.min_free {
+        let message =
+            format!("{text}, less than store.min_free = {}", bytes(config.store.min_free));
+        let hint = "make room, or set a smaller store.min_free";
+        found.problems.push(settings.problem("store.min_free", &message, Some(hint)));
+    } else if free < config.store.max_bytes {
+        let limit = bytes(config.store.max_bytes);
+        found.notices.push(format!("{text}, less than store.max_bytes = {limit}"));
+    } else {
+        found.fine.push(text);
+    }
+}
+
+fn ports(settings: &Settings, found: &mut Findings) {
+    let socket = settings.config.admin_socket();
+    if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+        found.notices.push("a gateway runs with this configuration; its ports are its own".into());
+        return;
+    }
+    for (setting, address) in settings.config.listeners() {
+        match TcpListener::bind(address) {
+            Ok(_) => found.fine.push(format!("{setting} {address} is free")),
+            Err(error) => {
+                let hint = "stop the other program, or choose another address or port";
+                let message = format!("cannot listen: {error}");
+                found.problems.push(settings.problem(setting, &message, Some(hint)));
+            }
+        }
+    }
+}
+
+/// An Orion that is away is no reason not to start: that is what this is for.
+async fn orion(config: &Config, found: &mut Findings) {
+    let url = &config.orion.url;
+    tls::install_provider();
+    let asked = async {
+        let tls = tls::client_config(config.orion.ca.as_deref(), None)?;
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .no_proxy()
+            .timeout(ORION_PATIENCE)
+            .build()?;
+        let version = format!("{}/version", url.trim_end_matches('/'));
+        Ok::<_, anyhow::Error>(client.get(version).send().await?.status())
+    };
+    match asked.await {
+        Ok(status) if status.is_success() => found.fine.push(format!("Orion answers at {url}")),
+        Ok(status) => found.notices.push(format!("{url}/version answers {status}: is it Orion?")),
+        Err(error) => {
+            let error = error.root_cause();
+            found
+                .notices
+                .push(format!("Orion does not answer at {url} ({error}); write-backs will wait"));
+        }
+    }
+}

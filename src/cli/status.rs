@@ -1,0 +1,157 @@
+//! `ngsi-ferry status`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use http::Method;
+
+use super::gateway::Gateway;
+use super::print_line;
+use super::table::{ago, bytes, count, span, table};
+use crate::config::Config;
+use crate::orion::dead_letters::DeadLetters;
+use crate::status::{Status, StreamStatus};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode> {
+    let status = match Gateway::find(config).await? {
+        Gateway::Running(socket) => socket.ask(Method::GET, "/status").await?,
+        Gateway::Stopped(store) => {
+            let mut status = Status::of(&store).await;
+            status.id = config.id();
+            let letters = (store.dead_letters().clone(), store.write_backs().clone());
+            let letters = DeadLetters::open(letters.0, letters.1).await?;
+            status.write_backs.dead_letters = letters.count() as u64;
+            store.close().await;
+            status
+        }
+    };
+    if arguments.json {
+        print_line(&serde_json::to_string_pretty(&status)?);
+    } else {
+        print_line(render(&status).trim_end());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render(status: &Status) -> String {
+    let mut text = headline(status);
+    text += "\n";
+    text += &streams(status);
+    text += "\n";
+    text += &consumers(status);
+    text += "\n";
+    text += &write_backs(status);
+    for notice in notices(status) {
+        text += &format!("! {notice}\n");
+    }
+    text
+}
+
+fn headline(status: &Status) -> String {
+    let Status { id, version, disk_free_bytes, .. } = status;
+    let free = bytes(*disk_free_bytes);
+    match (status.pid, status.started) {
+        (Some(pid), Some(started)) => {
+            format!(
+                "{id}: ngsi-ferry {version}, process {pid}, up {}, {free} of disk free\n",
+                ago(started)
+            )
+        }
+        _ => format!("{id}: no gateway runs; this is what its store holds ({free} of disk free)\n"),
+    }
+}
+
+fn streams(status: &Status) -> String {
+    let age = |seconds: Option<u64>| seconds.map_or_else(|| "-".to_owned(), span);
+    let row = |stream: &StreamStatus| {
+        let log = &stream.log;
+        vec![
+            log.name.clone(),
+            count(log.records),
+            bytes(log.bytes),
+            bytes(log.max_bytes),
+            age(stream.oldest_seconds),
+            count(log.next),
+            count(log.evicted.records),
+            count(log.lost),
+        ]
+    };
+    let rows: Vec<_> = status.streams.iter().map(row).collect();
+    table(&["STREAM", "RECORDS", "ON DISK", "LIMIT", "OLDEST", "NEXT", "EVICTED", "LOST"], &rows)
+}
+
+fn consumers(status: &Status) -> String {
+    let mut rows = Vec::new();
+    for stream in &status.streams {
+        for (consumer, age) in stream.log.consumers.iter().zip(&stream.consumer_oldest_seconds) {
+            let moved = std::time::UNIX_EPOCH + std::time::Duration::from_millis(consumer.moved_ms);
+            rows.push(vec![
+                consumer.name.clone(),
+                stream.log.name.clone(),
+                count(consumer.position),
+                count(consumer.lag),
+                age.map_or_else(|| "-".to_owned(), span),
+                if consumer.moved_ms == 0 { "-".to_owned() } else { format!("{} ago", ago(moved)) },
+            ]);
+        }
+    }
+    if rows.is_empty() {
+        return "No consumer yet: records are kept until a limit is reached.\n".to_owned();
+    }
+    table(&["CONSUMER", "STREAM", "POSITION", "LAG", "OLDEST", "ACKNOWLEDGED"], &rows)
+}
+
+fn write_backs(status: &Status) -> String {
+    let waiting = &status.write_backs;
+    let mut text = format!("Write-backs: {} waiting", count(waiting.waiting));
+    if let Some(seconds) = waiting.oldest_seconds.filter(|_| waiting.waiting > 0) {
+        text += &format!(" (oldest {})", span(seconds));
+    }
+    text += &format!(", {} dead letters\n", count(waiting.dead_letters));
+    for target in status.replay.iter().flat_map(|replay| &replay.targets) {
+        let state = if target.up { "up" } else { "DOWN" };
+        text += &format!(
+            "Orion {} ({}): {state} since {}\n",
+            target.name,
+            target.url,
+            ago(target.since)
+        );
+        if let Some(error) = target.last_error.as_ref().filter(|_| !target.up) {
+            text += &format!("  {error}\n");
+        }
+    }
+    text
+}
+
+fn notices(status: &Status) -> Vec<String> {
+    let mut notices = status.problems();
+    for stream in status.streams.iter().map(|stream| &stream.log) {
+        for hole in &stream.holes {
+            if hole.reason == crate::store::HoleReason::Lost {
+                notices.push(format!(
+                    "stream {}: records {} to {} are lost to damage; see the log and {}",
+                    stream.name,
+                    hole.from,
+                    hole.until - 1,
+                    "quarantine/ in the data directory"
+                ));
+            }
+        }
+    }
+    if status.write_backs.dead_letters > 0 {
+        notices.push("Orion refused write-backs: ngsi-ferry dead-letters list".to_owned());
+    }
+    for certificate in &status.certificates {
+        if let Some(problem) = &certificate.problem {
+            notices.push(format!("{}: {problem}", certificate.path.display()));
+        }
+    }
+    notices
+}

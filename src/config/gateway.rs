@@ -1,0 +1,262 @@
+//! The whole configuration: each module's own settings, composed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Problem, Problems, Sources};
+use crate::orion::{Route, intake, replay};
+use crate::spark::{self, Grant, PassThroughConfig};
+use crate::store::{self, StreamConfig, is_stream_name};
+use crate::{admin, pki};
+
+/// Every setting there is, each with a default.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The gateway's name, for its relay and for Spark; the host's without it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// Bytes that all requests and answers together may hold in memory.
+    #[serde(with = "crate::units::size")]
+    pub bytes_in_flight: u64,
+    /// How long a stop may take to finish what was begun.
+    #[serde(with = "crate::units::duration")]
+    pub drain_timeout: Duration,
+    /// A file that gets the addresses as JSON once everything listens; for
+    /// scripts that let the system choose ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addresses_file: Option<PathBuf>,
+    /// Notifications in.
+    pub intake: intake::Config,
+    /// Which stream takes what names none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub route: Vec<Route>,
+    /// How records are kept.
+    pub store: store::Config,
+    /// What differs for a stream.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stream: Vec<StreamConfig>,
+    /// Records out, write-backs in.
+    pub spark: spark::Config,
+    /// What each client may do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub client: Vec<Grant>,
+    /// NGSI writes on a listener of their own.
+    pub pass_through: PassThroughConfig,
+    /// Write-backs out.
+    pub orion: replay::Config,
+    /// State and metrics.
+    pub admin: admin::Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            data_dir: PathBuf::from("ngsi-ferry-data"),
+            bytes_in_flight: 16 << 20,
+            drain_timeout: Duration::from_secs(20),
+            addresses_file: None,
+            intake: intake::Config::default(),
+            route: Vec::new(),
+            store: store::Config::default(),
+            stream: Vec::new(),
+            spark: spark::Config::default(),
+            client: Vec::new(),
+            pass_through: PassThroughConfig::default(),
+            orion: replay::Config::default(),
+            admin: admin::Config::default(),
+        }
+    }
+}
+
+/// A configuration with where each setting came from.
+pub struct Settings {
+    /// The settings.
+    pub config: Config,
+    /// Where they came from.
+    pub sources: Sources,
+}
+
+impl Settings {
+    /// Reads `file` and the environment, and checks what can be checked
+    /// without touching anything else.
+    ///
+    /// # Errors
+    /// Every problem there is.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Problems> {
+        let loaded = super::read::<Config>(file, environment)?;
+        let settings = Self { config: loaded.value, sources: loaded.sources };
+        let problems = settings.contradictions();
+        if problems.is_empty() { Ok(settings) } else { Err(Problems::new(problems)) }
+    }
+
+    /// A problem with a setting, told with where it was set.
+    #[must_use]
+    pub fn problem(&self, setting: &str, message: &str, hint: Option<&str>) -> Problem {
+        self.sources.problem(setting, message, hint)
+    }
+
+    fn contradictions(&self) -> Vec<Problem> {
+        let config = &self.config;
+        let mut found = Vec::new();
+        let mut object = |setting: &str, message: &str, hint: &str| {
+            found.push(self.problem(setting, message, Some(hint)));
+        };
+        let name_form = "a name is 1 to 64 of a-z 0-9 . _ -, and not only dots";
+        for (at, stream) in config.stream.iter().enumerate() {
+            let setting = format!("stream[{at}].name");
+            if !is_stream_name(&stream.name) {
+                object(&setting, "not a stream's name", name_form);
+            } else if config.stream[..at].iter().any(|other| other.name == stream.name) {
+                object(&setting, "this stream is there already", "keep one of the two");
+            }
+        }
+        for (at, route) in config.route.iter().enumerate() {
+            if !is_stream_name(&route.stream) {
+                object(&format!("route[{at}].stream"), "not a stream's name", name_form);
+            }
+        }
+        for (at, client) in config.client.iter().enumerate() {
+            if client.name.is_empty() {
+                object(
+                    &format!("client[{at}].name"),
+                    "a client needs a name",
+                    "write the DNS name in its certificate, or the name before its token",
+                );
+            }
+        }
+        for (table, cert, key) in [
+            ("intake", &config.intake.cert, &config.intake.key),
+            ("spark", &config.spark.cert, &config.spark.key),
+            ("pass_through", &config.pass_through.cert, &config.pass_through.key),
+        ] {
+            if cert.is_some() != key.is_some() {
+                let set = if cert.is_some() { "cert" } else { "key" };
+                object(
+                    &format!("{table}.{set}"),
+                    "cert and key belong together",
+                    "set both or neither",
+                );
+            }
+        }
+        let spark = &config.spark;
+        if spark.cert.is_some() && spark.client_ca.is_none() && spark.token_file.is_none() {
+            object(
+                "spark.cert",
+                "with a certificate of your own nobody could authenticate",
+                "set spark.client_ca or spark.token_file",
+            );
+        }
+        let pass_through = &config.pass_through;
+        if let Some(listen) = pass_through.listen {
+            let plain = pass_through.cert.is_none();
+            if plain && !listen.ip().is_loopback() && !pass_through.allow_plain {
+                object(
+                    "pass_through.listen",
+                    "plain HTTP on an address that is not loopback",
+                    "set pass_through.cert and key, or pass_through.allow_plain = true",
+                );
+            }
+            if !plain && pass_through.token_file.is_none() {
+                object(
+                    "pass_through.cert",
+                    "with TLS a token is needed too",
+                    "set pass_through.token_file",
+                );
+            }
+        }
+        if !config.admin.listen.ip().is_loopback() {
+            // It only shows, but it shows everything.
+            tracing::warn!(listen = %config.admin.listen, "the admin listener is not on loopback");
+        }
+        if config.store.segment_bytes < 1 << 20 {
+            object("store.segment_bytes", "smaller than a segment can be", "write 1MiB or more");
+        }
+        found
+    }
+}
+
+impl Config {
+    /// The gateway's name.
+    #[must_use]
+    pub fn id(&self) -> String {
+        if !self.id.is_empty() {
+            return self.id.clone();
+        }
+        pki::host_name().unwrap_or_else(|| "ngsi-ferry".to_owned())
+    }
+
+    /// Folder of the own authority.
+    #[must_use]
+    pub fn pki_dir(&self) -> PathBuf {
+        self.data_dir.join("pki")
+    }
+
+    /// Unix socket of the command line.
+    #[must_use]
+    pub fn admin_socket(&self) -> PathBuf {
+        self.admin.socket.clone().unwrap_or_else(|| self.data_dir.join("admin.sock"))
+    }
+
+    /// The addresses it is to listen on, with their settings.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let mut all = vec![
+            ("intake.listen", self.intake.listen),
+            ("spark.listen", self.spark.listen),
+            ("admin.listen", self.admin.listen),
+        ];
+        all.extend(self.pass_through.listen.map(|listen| ("pass_through.listen", listen)));
+        all
+    }
+
+    /// What differs from `new` and cannot change while the gateway runs.
+    #[must_use]
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        // What SIGHUP takes over is made equal, so that the rest shows.
+        let intake =
+            intake::Config { secret_file: self.intake.secret_file.clone(), ..new.intake.clone() };
+        let spark = spark::Config {
+            token_file: self.spark.token_file.clone(),
+            deny_file: self.spark.deny_file.clone(),
+            ..new.spark.clone()
+        };
+        let store = store::Config {
+            segment_bytes: self.store.segment_bytes,
+            min_free: self.store.min_free,
+            max_streams: self.store.max_streams,
+            max_bytes: self.store.max_bytes,
+            max_age: self.store.max_age,
+            when_full: self.store.when_full,
+            consumer_expiry: self.store.consumer_expiry,
+            write_backs_max_bytes: self.store.write_backs_max_bytes,
+            dead_letters_max_bytes: self.store.dead_letters_max_bytes,
+            ..new.store.clone()
+        };
+        let pass_through = PassThroughConfig {
+            token_file: self.pass_through.token_file.clone(),
+            ..new.pass_through.clone()
+        };
+        let differs = [
+            ("id", self.id != new.id),
+            ("data_dir", self.data_dir != new.data_dir),
+            ("bytes_in_flight", self.bytes_in_flight != new.bytes_in_flight),
+            ("drain_timeout", self.drain_timeout != new.drain_timeout),
+            ("[intake]", self.intake != intake),
+            ("[spark]", self.spark != spark),
+            ("[store] linger or compression_level", self.store != store),
+            ("[pass_through]", self.pass_through != pass_through),
+            ("[admin]", self.admin != new.admin),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+}

@@ -1,0 +1,156 @@
+//! libcurl's one repeat: when a reused connection closes without an answer,
+//! it sends the same bytes again at once. Such a repeat is stored once.
+//!
+//! A repeat is a request identical byte for byte to one whose answer was not
+//! delivered, a moment ago. Correlators prove nothing: clients may reuse them.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use crate::record::{Notification, Sequence};
+use crate::store::Appending;
+
+/// How long a repeat may take to come.
+pub(super) const WINDOW: Duration = Duration::from_secs(5);
+/// Most requests without a delivered answer that are remembered, and the most
+/// bytes of them.
+const MOST: usize = 1024;
+const MOST_BYTES: usize = 8 << 20;
+
+/// What identifies a request: everything that is kept of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub method: Method,
+    pub path: PathAndQuery,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// What became of a request whose answer was not delivered.
+pub(super) enum Fate {
+    /// It is on stable storage.
+    Stored,
+    /// The committer has it.
+    Appending(Appending),
+}
+
+/// The requests whose answers were not delivered.
+#[derive(Default)]
+pub(super) struct Repeats {
+    undelivered: Mutex<VecDeque<Undelivered>>,
+    // Nearly always 0: then no request is compared with anything.
+    count: AtomicUsize,
+}
+
+struct Undelivered {
+    since: Instant,
+    identity: Identity,
+    fate: Fate,
+}
+
+impl Identity {
+    fn len(&self) -> usize {
+        let header = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+        let headers: usize = self.headers.iter().map(header).sum();
+        self.path.as_str().len() + headers + self.body.len()
+    }
+
+    /// Of a stored notification; `None` where it never came over HTTP.
+    fn of(stored: Notification) -> Option<Self> {
+        let mut headers = HeaderMap::with_capacity(stored.headers.len());
+        for (name, value) in stored.headers {
+            let value = HeaderValue::from_maybe_shared(value).ok()?;
+            headers.append(HeaderName::try_from(name).ok()?, value);
+        }
+        let method = stored.method.parse().ok()?;
+        Some(Self { method, path: stored.path.parse().ok()?, headers, body: stored.body })
+    }
+}
+
+impl Repeats {
+    /// Remembers a request whose answer was not delivered.
+    pub(super) fn remember(&self, identity: Identity, fate: Fate) {
+        let mut undelivered = self.lock();
+        undelivered.push_back(Undelivered { since: Instant::now(), identity, fate });
+        let mut bytes: usize = undelivered.iter().map(|one| one.identity.len()).sum();
+        while undelivered.len() > MOST || (bytes > MOST_BYTES && undelivered.len() > 1) {
+            bytes -= undelivered.pop_front().map_or(0, |one| one.identity.len());
+        }
+        self.count.store(undelivered.len(), Ordering::Release);
+    }
+
+    /// Whether anything could be a repeat now.
+    pub(super) fn any(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
+    /// What became of the request that this one repeats, where it does. Each
+    /// is repeated once.
+    pub(super) fn take(&self, identity: &Identity) -> Option<Fate> {
+        let mut undelivered = self.lock();
+        undelivered.retain(|one| one.since.elapsed() < WINDOW);
+        let at = undelivered.iter().position(|one| one.identity == *identity);
+        let found = at.and_then(|at| undelivered.remove(at));
+        self.count.store(undelivered.len(), Ordering::Release);
+        found.map(|one| one.fate)
+    }
+
+    /// After an unclean end nobody knows which of the last answers were
+    /// delivered.
+    pub(super) fn remember_stored(&self, stored: impl IntoIterator<Item = Notification>) {
+        for identity in stored.into_iter().filter_map(Identity::of) {
+            self.remember(identity, Fate::Stored);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Undelivered>> {
+        self.undelivered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How far back from a log's end the stored requests are candidates.
+pub(super) const TAIL: Sequence = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(body: &'static str) -> Identity {
+        let path = PathAndQuery::from_static("/");
+        let mut headers = HeaderMap::new();
+        headers.insert("fiware-correlator", HeaderValue::from_static("same"));
+        Identity { method: Method::POST, path, headers, body: body.into() }
+    }
+
+    #[test]
+    fn only_identical_bytes_are_a_repeat_and_only_once() {
+        let repeats = Repeats::default();
+        assert!(!repeats.any());
+        repeats.remember(identity("a"), Fate::Stored);
+        assert!(repeats.any());
+        assert!(repeats.take(&identity("b")).is_none(), "the correlator alone proves nothing");
+        assert!(repeats.take(&identity("a")).is_some());
+        assert!(repeats.take(&identity("a")).is_none());
+        assert!(!repeats.any());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let repeats = Repeats::default();
+        for _ in 0..2 * MOST {
+            repeats.remember(identity("a"), Fate::Stored);
+        }
+        assert_eq!(repeats.count.load(Ordering::Relaxed), MOST);
+        let mut large = identity("");
+        large.body = vec![0; MOST_BYTES].into();
+        repeats.remember(large.clone(), Fate::Stored);
+        repeats.remember(large, Fate::Stored);
+        assert_eq!(repeats.count.load(Ordering::Relaxed), 1);
+    }
+}

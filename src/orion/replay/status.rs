@@ -1,0 +1,102 @@
+//! What the replay says of itself.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::Error;
+use super::config::Config;
+use super::endpoint::Endpoint;
+use crate::record::Sequence;
+use crate::store::Log;
+use crate::write_back::APPLIED;
+
+/// What the replay is doing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// Write-backs in memory without a durable outcome, and entries of the
+    /// log that were not read yet (a commit is one, whatever it holds).
+    pub waiting: u64,
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// When the oldest waiting write-back came.
+    #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub oldest_waiting: Option<SystemTime>,
+    /// The default target first.
+    pub targets: Vec<TargetStatus>,
+}
+
+/// How a target does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TargetStatus {
+    /// Its tenant; `default` for the first.
+    pub name: String,
+    /// Its URL.
+    pub url: String,
+    /// Whether it takes write-backs.
+    pub up: bool,
+    /// Since when it is up, or not.
+    #[serde(with = "humantime_serde")]
+    pub since: SystemTime,
+    /// What went wrong last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When it is tried again, where it is not up.
+    #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub next_try: Option<SystemTime>,
+}
+
+/// What the engine tells, without the entries that it has not read.
+#[derive(Default)]
+struct Published {
+    status: Status,
+    read: Sequence,
+}
+
+/// For those who ask how the replay does, or change its configuration, while
+/// it runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    published: Arc<Mutex<Published>>,
+    write_backs: Arc<Log>,
+    pub(super) config: watch::Sender<Config>,
+}
+
+impl Handle {
+    pub(super) fn new(config: Config, write_backs: Arc<Log>) -> Self {
+        let read = write_backs.position(APPLIED).unwrap_or(write_backs.bounds().earliest);
+        let published = Published { status: Status::default(), read };
+        let published = Arc::new(Mutex::new(published));
+        Self { published, write_backs, config: watch::Sender::new(config) }
+    }
+
+    /// `status` counts what is in memory; all entries below `read` are read.
+    pub(super) fn publish(&self, status: Status, read: Sequence) {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        *published = Published { status, read };
+    }
+
+    /// What the replay is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let next = self.write_backs.bounds().next;
+        let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut status = published.status.clone();
+        status.waiting += next.saturating_sub(published.read);
+        status
+    }
+
+    /// Takes over a changed configuration, for requests from now on: address,
+    /// headers, tokens, timeouts, `parallel` and the like. `window`, and which
+    /// tenants have a target, need a restart.
+    ///
+    /// # Errors
+    /// Where the configuration cannot be used; the old one then stays.
+    pub fn reload(&self, config: Config) -> Result<(), Error> {
+        Endpoint::all(&config)?;
+        self.config.send_replace(config);
+        Ok(())
+    }
+}

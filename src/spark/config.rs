@@ -1,0 +1,89 @@
+//! `[spark]` and `[pass_through]`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// `[spark]`: the API that Spark reads from and writes to, always with TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Certificate chain (PEM); without one, that of the own authority in
+    /// `data_dir/pki`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Authority (PEM) whose client certificates are accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
+    /// Bearer tokens, `NAME TOKEN` a line, for clients without a certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Names that may not connect any more, one a line; read anew on SIGHUP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deny_file: Option<PathBuf>,
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Most bytes of lines in one answer, whatever a client asks for.
+    #[serde(with = "crate::units::size")]
+    pub max_answer: u64,
+    /// Longest wait of a long-poll, whatever a client asks for.
+    #[serde(with = "crate::units::duration")]
+    pub max_wait: Duration,
+    /// Most bytes of one staged attempt or write-back; 413 above. A task with
+    /// more stages several attempts and commits them together.
+    #[serde(with = "crate::units::size")]
+    pub max_body: u64,
+    /// How long a request may take to send its body.
+    #[serde(with = "crate::units::duration")]
+    pub body_timeout: Duration,
+    /// How long a staged attempt waits for its commit.
+    #[serde(with = "crate::units::duration")]
+    pub stage_expiry: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
+            cert: None,
+            key: None,
+            client_ca: None,
+            token_file: None,
+            deny_file: None,
+            max_connections: 256,
+            max_answer: 8 << 20,
+            max_wait: Duration::from_secs(60),
+            max_body: 8 << 20,
+            body_timeout: Duration::from_secs(60),
+            stage_expiry: Duration::from_hours(24),
+        }
+    }
+}
+
+/// `[pass_through]`: NGSI writes on a listener of their own, for code that
+/// wrote to Orion before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PassThroughConfig {
+    /// Where it listens; nowhere without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// Certificate chain (PEM) for TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Bearer tokens, as `spark.token_file`. Needed with TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Allows plain HTTP on an address other than loopback.
+    pub allow_plain: bool,
+}

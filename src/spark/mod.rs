@@ -1,0 +1,17 @@
+//! Spark's side: streams out over HTTP on TLS, write-backs in.
+
+mod access;
+pub mod api;
+mod config;
+mod metrics;
+mod pass_through;
+mod query;
+mod records;
+mod staging;
+
+pub use access::{Access, AccessError, Grant, Right};
+pub use config::{Config, PassThroughConfig};
+pub use metrics::SparkMetrics;
+pub use pass_through::PassThrough;
+pub use records::{AnswerBounds, answer as answer_records};
+pub use staging::Staging;

@@ -1,0 +1,231 @@
+//! Records out: stored groups as they stand, or unpacked for who cannot.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use hyper::body::{Frame, SizeHint};
+use serde_json::json;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::query::Query;
+use crate::budget::{Budget, Share};
+use crate::record::Sequence;
+use crate::serve::{self, Body};
+use crate::store::{Batch, Group, Log, ReadError};
+
+/// Header of the log's epoch.
+const EPOCH: &str = "ngsi-ferry-epoch";
+/// Header of the number to read on from.
+const NEXT: &str = "ngsi-ferry-next";
+const NDJSON: &str = "application/x-ndjson";
+const DEFAULT_MAX_BYTES: u64 = 4 << 20;
+
+/// What an answer may take, whatever is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct AnswerBounds {
+    /// Bytes of lines.
+    pub max_bytes: u64,
+    /// Wait of a long-poll.
+    pub max_wait: Duration,
+}
+
+/// Answers `GET …/records`. Also tells how many records and bytes went.
+pub async fn answer(
+    log: &Arc<Log>,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    bounds: AnswerBounds,
+    budget: &Budget,
+    stop: &CancellationToken,
+) -> (Response<Body>, u64, u64) {
+    let asked = match Asked::parse(query) {
+        Ok(asked) => asked,
+        Err(wrong) => return (bad_request(&wrong), 0, 0),
+    };
+    let epoch = log.epoch();
+    if asked.epoch.as_ref().is_some_and(|given| *given != epoch) {
+        return (other_epoch(log, &epoch), 0, 0);
+    }
+    let max_bytes = asked.max_bytes.unwrap_or(DEFAULT_MAX_BYTES).min(bounds.max_bytes);
+    let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+    let deadline = Instant::now() + asked.wait.min(bounds.max_wait);
+    let (batch, share) = match read(log, &asked, max_bytes, deadline, budget, stop).await {
+        Ok(read) => read,
+        Err(error) => return (refuse(log, &epoch, &error), 0, 0),
+    };
+    let records = batch.groups.iter().map(|group| u64::from(group.header.count)).sum();
+    let packed = accepts_zstd(headers) && !batch.groups.is_empty();
+    let body = Groups { groups: batch.groups.into_iter(), packed, _share: share };
+    let bytes = body.left();
+    let mut answer = Response::new(body.boxed_unsync());
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if packed {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("zstd"));
+    }
+    insert_place(headers, &epoch, batch.next);
+    (answer, records, bytes)
+}
+
+struct Asked {
+    epoch: Option<String>,
+    from: Sequence,
+    until: Sequence,
+    max_bytes: Option<u64>,
+    wait: Duration,
+}
+
+impl Asked {
+    fn parse(query: Option<&str>) -> Result<Self, String> {
+        let query = Query::parse(query, &["epoch", "from", "until", "max_bytes", "wait"])?;
+        let from = query.number("from")?;
+        Ok(Self {
+            epoch: query.text("epoch").map(ToOwned::to_owned),
+            from: from.ok_or("from is missing: the number of the first record wanted")?,
+            until: query.number("until")?.unwrap_or(Sequence::MAX),
+            max_bytes: query.number("max_bytes")?,
+            wait: query.duration("wait")?.unwrap_or_default(),
+        })
+    }
+}
+
+/// Reads, and where there is nothing yet waits for it. What is read counts
+/// against the budget; who waits holds nothing.
+async fn read(
+    log: &Arc<Log>,
+    asked: &Asked,
+    max_bytes: usize,
+    deadline: Instant,
+    budget: &Budget,
+    stop: &CancellationToken,
+) -> Result<(Batch, Share), ReadError> {
+    let mut end = log.watch_end();
+    let mut from = asked.from;
+    loop {
+        let nothing_yet = *end.borrow_and_update() == from;
+        let share = budget.take(if nothing_yet { 0 } else { max_bytes }).await;
+        let batch = log.read(from..asked.until.max(from), max_bytes).await?;
+        let done = !batch.groups.is_empty() || batch.next >= asked.until;
+        if done || Instant::now() >= deadline || stop.is_cancelled() {
+            return Ok((batch, share));
+        }
+        drop(share);
+        from = batch.next;
+        tokio::select! {
+            _ = tokio::time::timeout_at(deadline, end.wait_for(|end| *end > from)) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+fn accepts_zstd(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(
+        |value| {
+            value.split(',').any(|coding| {
+                let mut parts = coding.split(';').map(str::trim);
+                parts.next() == Some("zstd")
+                    && !parts.any(|weight| matches!(weight, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+            })
+        },
+    )
+}
+
+fn insert_place(headers: &mut HeaderMap, epoch: &str, next: Sequence) {
+    if let Ok(epoch) = HeaderValue::from_str(epoch) {
+        headers.insert(EPOCH, epoch);
+    }
+    headers.insert(NEXT, HeaderValue::from(next));
+}
+
+fn bad_request(description: &str) -> Response<Body> {
+    serve::refusal(StatusCode::BAD_REQUEST, "BadRequest", description)
+}
+
+/// 409: the log is another one than the client means.
+pub(super) fn other_epoch(log: &Log, epoch: &str) -> Response<Body> {
+    let bounds = log.bounds();
+    let body = json!({
+        "error": "EpochDiffers",
+        "description": "the stream is another one than the one you read: it was wiped or restored; \
+                        decide where to begin anew",
+        "epoch": epoch, "earliest": bounds.earliest, "next": bounds.next,
+    });
+    serve::json(StatusCode::CONFLICT, &body)
+}
+
+/// 409: the number is not given out yet, so it is of another log.
+pub(super) fn beyond(epoch: &str, next: Sequence) -> Response<Body> {
+    let body = json!({
+        "error": "BeyondEnd",
+        "description": format!("the stream ends at {next}; a number beyond it is of another stream"),
+        "epoch": epoch, "next": next,
+    });
+    serve::json(StatusCode::CONFLICT, &body)
+}
+
+fn refuse(log: &Log, epoch: &str, error: &ReadError) -> Response<Body> {
+    match error {
+        ReadError::Gone { earliest, reason } => {
+            let body = json!({
+                "error": "Gone", "reason": reason, "earliest": earliest, "epoch": epoch,
+                "description": error.to_string(),
+            });
+            serve::json(StatusCode::GONE, &body)
+        }
+        ReadError::Beyond { next } => beyond(epoch, *next),
+        ReadError::Store(reason) => {
+            tracing::error!(log = log.name(), reason, "records could not be read");
+            serve::busy("the records cannot be read from the disk now")
+        }
+    }
+}
+
+/// A body of groups, unpacked one at a time where that is needed.
+struct Groups {
+    groups: std::vec::IntoIter<Group>,
+    packed: bool,
+    // Memory of the answer; given back when it is sent.
+    _share: Share,
+}
+
+impl Groups {
+    fn left(&self) -> u64 {
+        let len = |group: &Group| {
+            u64::from(if self.packed { group.header.frame_len } else { group.header.lines_len })
+        };
+        self.groups.as_slice().iter().map(len).sum()
+    }
+}
+
+impl hyper::body::Body for Groups {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let packed = self.packed;
+        Poll::Ready(self.groups.next().map(|group| {
+            let data =
+                if packed { group.frame } else { group.lines().map_err(io::Error::other)?.into() };
+            Ok(Frame::data(data))
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.groups.as_slice().is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left())
+    }
+}

@@ -1,0 +1,214 @@
+//! What the gateway reports of itself: `/status`, `ngsi-ferry status`, and the
+//! gauges of `/metrics`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::orion::replay;
+use crate::record::trusted_ms;
+use crate::store::{Log, LogStatus, Store};
+use crate::{tls, write_back};
+
+/// Before a certificate ends, so long is it warned of.
+const EXPIRY_WARNING: Duration = Duration::from_hours(30 * 24);
+
+/// The whole of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The gateway's name.
+    pub id: String,
+    /// Version of the program.
+    pub version: String,
+    /// Its process; none where the store was looked at without one.
+    pub pid: Option<u32>,
+    /// When it was started.
+    #[serde(with = "humantime_serde")]
+    pub started: Option<SystemTime>,
+    /// Its streams, by name.
+    pub streams: Vec<StreamStatus>,
+    /// What waits for Orion.
+    pub write_backs: WriteBacksStatus,
+    /// How the replay fares; none where no gateway runs.
+    pub replay: Option<replay::Status>,
+    /// Free bytes of the disk.
+    pub disk_free_bytes: u64,
+    /// Bytes that requests and answers hold in memory.
+    pub bytes_in_flight: u64,
+    /// Certificates in use.
+    pub certificates: Vec<Certificate>,
+}
+
+/// A stream, with how old its consumers' next records are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StreamStatus {
+    /// What the log says.
+    #[serde(flatten)]
+    pub log: LogStatus,
+    /// Age in seconds of the oldest record; none where there is none, or its
+    /// clock was not set.
+    pub oldest_seconds: Option<u64>,
+    /// For each consumer, in their order, the age in seconds of the next
+    /// record it has not acknowledged.
+    pub consumer_oldest_seconds: Vec<Option<u64>>,
+}
+
+/// Write-backs on their way to Orion.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct WriteBacksStatus {
+    /// Entries of the write-back log that are not all done.
+    pub waiting: u64,
+    /// Age in seconds of the oldest of them.
+    pub oldest_seconds: Option<u64>,
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// Write-backs that Orion refused for good.
+    pub dead_letters: u64,
+}
+
+/// A certificate in use.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Certificate {
+    /// Where it is.
+    pub path: PathBuf,
+    /// When it ends; none where that cannot be read.
+    #[serde(with = "humantime_serde")]
+    pub not_after: Option<SystemTime>,
+    /// What is wrong with it.
+    pub problem: Option<String>,
+}
+
+impl Certificate {
+    /// Reads what matters of a certificate.
+    #[must_use]
+    pub fn of(path: &Path) -> Self {
+        let path = path.to_owned();
+        match tls::not_after(&path) {
+            Err(error) => Self { path, not_after: None, problem: Some(error.to_string()) },
+            Ok(not_after) => {
+                let left = not_after.duration_since(SystemTime::now());
+                let problem = match left {
+                    Err(_) => Some("expired; run `ngsi-ferry pki renew`".to_owned()),
+                    Ok(left) if left < EXPIRY_WARNING => {
+                        let days = left.as_secs() / 86_400;
+                        Some(format!("expires in {days} days; run `ngsi-ferry pki renew`"))
+                    }
+                    Ok(_) => None,
+                };
+                Self { path, not_after: Some(not_after), problem }
+            }
+        }
+    }
+}
+
+impl Status {
+    /// What the store alone tells.
+    pub async fn of(store: &Arc<Store>) -> Self {
+        let mut streams = Vec::new();
+        for log in store.streams() {
+            streams.push(StreamStatus::of(&log).await);
+        }
+        let log = store.write_backs();
+        let status = log.status();
+        let applied = log.position(write_back::APPLIED).unwrap_or(status.earliest);
+        let own = status.consumers.iter().find(|consumer| consumer.name == write_back::APPLIED);
+        let write_backs = WriteBacksStatus {
+            waiting: own.map_or(status.records, |own| own.lag),
+            oldest_seconds: age_at(log, applied).await,
+            bytes: status.bytes,
+            dead_letters: 0,
+        };
+        Self {
+            id: String::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: None,
+            started: None,
+            streams,
+            write_backs,
+            replay: None,
+            disk_free_bytes: store.disk().free(),
+            bytes_in_flight: 0,
+            certificates: Vec::new(),
+        }
+    }
+
+    /// Why the gateway cannot do its work now; empty where it can.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let full = |stream: &&StreamStatus| stream.log.failing;
+        let failing = self.streams.iter().filter(full);
+        failing.map(|stream| format!("stream {} cannot be written", stream.log.name)).collect()
+    }
+
+    /// Appends the gauges, in the form of `/metrics`.
+    pub fn write_metrics(&self, text: &mut String) {
+        let mut gauge = |name: &str, help: &str, values: Vec<(String, f64)>| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "# HELP {name} {help}.\n# TYPE {name} gauge");
+            for (labels, value) in values {
+                let _ = writeln!(text, "{name}{labels} {value}");
+            }
+        };
+        let of_streams = |value: &dyn Fn(&StreamStatus) -> f64| {
+            self.streams.iter().map(|s| (format!("{{log=\"{}\"}}", s.log.name), value(s))).collect()
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is good to 15 digits")]
+        let float = |n: u64| n as f64;
+        gauge("ngsi_ferry_store_bytes", "Bytes on the disk", of_streams(&|s| float(s.log.bytes)));
+        gauge("ngsi_ferry_store_records", "Records kept", of_streams(&|s| float(s.log.records)));
+        let mut lags = Vec::new();
+        let mut ages = Vec::new();
+        for stream in &self.streams {
+            for (consumer, age) in stream.log.consumers.iter().zip(&stream.consumer_oldest_seconds)
+            {
+                let labels =
+                    format!("{{log=\"{}\",consumer=\"{}\"}}", stream.log.name, consumer.name);
+                lags.push((labels.clone(), float(consumer.lag)));
+                ages.push((labels, float(age.unwrap_or(0))));
+            }
+        }
+        gauge("ngsi_ferry_consumer_lag_records", "Records not acknowledged", lags);
+        gauge("ngsi_ferry_consumer_oldest_seconds", "Age of the oldest of them", ages);
+        let one = |value: u64| vec![(String::new(), float(value))];
+        let waiting = &self.write_backs;
+        gauge(
+            "ngsi_ferry_write_backs_waiting",
+            "Entries that wait for Orion",
+            one(waiting.waiting),
+        );
+        let age = waiting.oldest_seconds.unwrap_or(0);
+        gauge("ngsi_ferry_write_backs_oldest_seconds", "Age of the oldest of them", one(age));
+        gauge("ngsi_ferry_disk_free_bytes", "Free bytes of the disk", one(self.disk_free_bytes));
+        gauge("ngsi_ferry_in_flight_bytes", "Bytes held by requests", one(self.bytes_in_flight));
+        let ends = self.certificates.iter().filter_map(|certificate| {
+            let end = certificate.not_after?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            Some((format!("{{path=\"{}\"}}", certificate.path.display()), float(end.as_secs())))
+        });
+        gauge(
+            "ngsi_ferry_certificate_expiry_seconds",
+            "End of a certificate, Unix time",
+            ends.collect(),
+        );
+    }
+}
+
+impl StreamStatus {
+    async fn of(log: &Log) -> Self {
+        let status = log.status();
+        let mut consumer_oldest_seconds = Vec::new();
+        for consumer in &status.consumers {
+            consumer_oldest_seconds.push(age_at(log, consumer.position).await);
+        }
+        let oldest_seconds = age_at(log, status.earliest).await;
+        Self { log: status, oldest_seconds, consumer_oldest_seconds }
+    }
+}
+
+async fn age_at(log: &Log, seq: u64) -> Option<u64> {
+    let received_ms = log.received_ms(seq).await?;
+    let now_ms = trusted_ms(SystemTime::now());
+    (now_ms > 0).then(|| now_ms.saturating_sub(received_ms) / 1000)
+}

@@ -1,0 +1,125 @@
+//! The gateway's tasks: signals, an orderly end with a deadline, and an end of
+//! the process where a task ends that should not.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// Why the tasks ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// A task ended by itself, which none should.
+    #[error("{0} ended unexpectedly; the gateway stops so that it is started anew")]
+    Unexpectedly(String),
+    /// The system refused to tell of signals.
+    #[error("cannot listen for signals: {0}")]
+    Signals(String),
+}
+
+/// Tasks that run until they are told to stop.
+pub struct Supervisor {
+    tasks: JoinSet<&'static str>,
+    stop: CancellationToken,
+}
+
+/// What happened while the tasks were waited for.
+enum Event {
+    Stop(&'static str),
+    Reload,
+    Ended(String),
+}
+
+impl Supervisor {
+    /// No tasks yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { tasks: JoinSet::new(), stop: CancellationToken::new() }
+    }
+
+    /// Tells every task to stop.
+    #[must_use]
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Starts a task, which must run until the stop.
+    pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(async move {
+            task.await;
+            name
+        });
+    }
+
+    /// Runs until SIGTERM or SIGINT, then gives the tasks `drain` to finish.
+    /// A second signal ends the process at once. SIGHUP calls `reload`.
+    ///
+    /// # Errors
+    /// Where a task ended before it was told to.
+    pub async fn run(mut self, drain: Duration, reload: impl Fn()) -> Result<(), Ended> {
+        let signals = |kind| signal(kind).map_err(|error| Ended::Signals(error.to_string()));
+        let mut terminate = signals(SignalKind::terminate())?;
+        let mut interrupt = signals(SignalKind::interrupt())?;
+        let mut hang_up = signals(SignalKind::hangup())?;
+        let ended = loop {
+            match self.next(&mut terminate, &mut interrupt, &mut hang_up).await {
+                Event::Reload => reload(),
+                Event::Stop(signal) => {
+                    info!(signal, "stopping");
+                    break Ok(());
+                }
+                Event::Ended(task) => {
+                    error!(task, "a task ended unexpectedly");
+                    break Err(Ended::Unexpectedly(task));
+                }
+            }
+        };
+        self.stop.cancel();
+        let finished = async {
+            while let Some(joined) = self.tasks.join_next().await {
+                if let Err(error) = joined {
+                    error!(%error, "a task ended badly");
+                }
+            }
+        };
+        tokio::select! {
+            finished = tokio::time::timeout(drain, finished) => if finished.is_err() {
+                warn!("not everything in flight was finished in time; it is not acknowledged");
+            },
+            _ = terminate.recv() => at_once(),
+            _ = interrupt.recv() => at_once(),
+        }
+        ended
+    }
+
+    async fn next(
+        &mut self,
+        terminate: &mut Signal,
+        interrupt: &mut Signal,
+        hang_up: &mut Signal,
+    ) -> Event {
+        tokio::select! {
+            _ = terminate.recv() => Event::Stop("SIGTERM"),
+            _ = interrupt.recv() => Event::Stop("SIGINT"),
+            _ = hang_up.recv() => Event::Reload,
+            Some(ended) = self.tasks.join_next() => Event::Ended(match ended {
+                Ok(name) => name.to_owned(),
+                Err(error) => error.to_string(),
+            }),
+        }
+    }
+}
+
+impl Default for Supervisor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What was acknowledged is on stable storage: nothing is lost by it.
+fn at_once() -> ! {
+    warn!("a second signal: ending at once");
+    std::process::exit(1)
+}
