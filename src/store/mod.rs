@@ -17,6 +17,7 @@ mod recovery;
 mod retention;
 mod segment;
 mod state;
+mod status;
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -31,10 +32,11 @@ use tracing::warn;
 pub use config::{Config, StreamConfig, WhenFull, is_stream_name};
 pub use disk::Disk;
 pub use group::{Damaged, Group, GroupHeader};
-pub use log::{Appending, Bounds, ConsumerStatus, Log, LogStatus};
+pub use log::{Appending, Bounds, Log};
 pub use metrics::Metrics;
 pub use reader::Batch;
 pub use state::{Evicted, Hole, HoleReason};
+pub use status::{ConsumerStatus, LogStatus};
 
 use crate::record::Sequence;
 use config::LogLimits;
