@@ -78,6 +78,13 @@ impl Setup {
     /// The program with this setup's variables, for other commands than `run`.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ngsi-ferry"));
+        // Settings of the tests, and of whoever runs them, are none of its own.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if name.starts_with("NGSI_FERRY_") && name != "NGSI_FERRY_LOG" {
+                command.env_remove(&*name);
+            }
+        }
         command.args(arguments).envs(self.variables.iter().cloned()).current_dir(self.folder());
         command
     }
@@ -112,7 +119,9 @@ impl Setup {
                 if let Ok(text) = std::fs::read(self.addresses_file()) {
                     return serde_json::from_slice(&text).unwrap();
                 }
-                if let Ok(ended) = tokio::time::timeout(Duration::from_millis(5), child.wait()).await {
+                if let Ok(ended) =
+                    tokio::time::timeout(Duration::from_millis(5), child.wait()).await
+                {
                     panic!("the gateway ended: {ended:?}\n{}", self.log());
                 }
             }
