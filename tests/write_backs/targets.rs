@@ -5,8 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use super::helpers::{attrs, create, dead_letters, n, replayed, towards, until, values, written};
-use crate::common::gateway::Setup;
-use crate::common::orion::{Fault, OrionStandIn};
+use crate::common::orion::{Answer, Fault, OrionStandIn};
 use crate::common::spark::Spark;
 
 const TOKEN: &str = "NGSI-TOKEN-1234567890";
@@ -134,11 +133,11 @@ async fn secrets_of_the_way_to_the_gateway_are_neither_stored_nor_passed_on() {
 
 #[tokio::test]
 async fn a_wrong_address_empties_nothing_into_the_dead_letters() {
-    // The admin listener of another gateway answers, and is no Orion.
-    let wrong = Setup::new().start().await;
-    let url = format!("http://{}", wrong.admin);
-    let setup = Setup::new().set("ORION__URL", &url).set("ORION__BACKOFF_MIN", "10ms");
-    let gateway = setup.set("ORION__BACKOFF_MAX", "50ms").start().await;
+    // Something answers, and not as an Orion does.
+    let wrong = OrionStandIn::start().await;
+    let page = serde_json::json!({"message": "no such page"});
+    wrong.inject(&Fault::answer_with(Answer::json(404, page)));
+    let gateway = towards(&wrong).start().await;
     let spark = Spark::of(&gateway);
     for at in 0..60 {
         spark.set(&format!("urn:{at}"), "n", 1).await;
