@@ -176,8 +176,13 @@ impl Gateway {
     }
 
     /// SIGTERM; returns how it ended.
-    pub async fn stop(mut self) -> (Setup, ExitStatus) {
+    pub async fn stop(self) -> (Setup, ExitStatus) {
         self.signal("TERM");
+        self.ends().await
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ends(mut self) -> (Setup, ExitStatus) {
         let ended = tokio::time::timeout(DEADLINE, self.child.wait()).await;
         (self.setup, ended.expect("the gateway does not stop").unwrap())
     }
