@@ -1,10 +1,12 @@
 //! What Orion refuses for good, and what a person does about it.
 
 use serde_json::{Value, json};
+use tokio::net::UnixStream;
 
 use super::helpers::{
     attrs, command, create, dead_letters, n, replayed, towards, until, values, written,
 };
+use crate::common::http::{self, Client};
 use crate::common::orion::{Fault, OrionStandIn};
 use crate::common::spark::Spark;
 
@@ -152,4 +154,32 @@ async fn a_dropped_dead_letter_is_gone_and_never_sent() {
     assert!(dead_letters(&gateway).await.is_empty());
     replayed(&gateway).await;
     assert_eq!(orion.requests().len(), 1);
+}
+
+/// The operator's terminal goes away in the middle; the write is sent once.
+#[tokio::test]
+async fn a_retry_whose_client_goes_away_is_sent_once() {
+    let orion = OrionStandIn::start().await;
+    create(&orion, "urn:a").await;
+    let gateway = towards(&orion).start().await;
+    let spark = Spark::of(&gateway);
+    let socket = gateway.setup().command(["run"]);
+    let socket = socket.as_std().get_envs().find(|(name, _)| *name == "NGSI_FERRY_ADMIN__SOCKET");
+    let socket = socket.and_then(|(_, path)| path).unwrap().to_owned();
+    let rounds = 15;
+    for _ in 0..rounds {
+        orion.inject(&Fault::answer(400).times(1));
+        spark.write("PATCH", &attrs("urn:a"), &n(json!({"$inc": 1}))).await;
+        let letters = dead_letters(&gateway).await;
+        let [letter] = letters.as_slice() else { panic!("{letters:?}") };
+        let id = letter["id"].to_string();
+        let mut cut = Client::over(UnixStream::connect(&socket).await.unwrap());
+        let path = format!("/dead-letters/{id}/retry");
+        cut.send(&http::request("POST", &path, &[], b"")).await.unwrap();
+        drop(cut);
+        // Done by the first, or by this one; never by both.
+        command(&gateway, &["dead-letters", "retry", &id]).await;
+        assert!(dead_letters(&gateway).await.is_empty());
+    }
+    assert_eq!(super::helpers::now(&orion, "urn:a"), rounds);
 }
