@@ -82,7 +82,9 @@ impl Committer {
                 }
                 if self.shared.tidy_wanted.swap(false, Ordering::AcqRel) {
                     retention::tidy(&self.shared);
-                    if retention::active_is_due(&self.shared) {
+                    if retention::active_is_due(&self.shared)
+                        || retention::active_is_in_the_way(&self.shared)
+                    {
                         self.seal_active();
                         retention::tidy(&self.shared);
                     }

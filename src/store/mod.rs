@@ -190,7 +190,7 @@ impl Store {
         }
         for name in names {
             if is_stream_name(&name) {
-                store.open_stream(&name)?;
+                store.open_stream(&name, usize::MAX)?;
             } else {
                 warn!(name, "not a stream's name; left alone");
             }
@@ -198,10 +198,17 @@ impl Store {
         Ok(store)
     }
 
-    fn open_stream(&self, name: &str) -> Result<Arc<Log>, OpenError> {
+    /// Opens or makes a stream, or answers with `default` where that would be
+    /// more than `most`.
+    fn open_stream(&self, name: &str, most: usize) -> Result<Arc<Log>, OpenError> {
         let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(log) = streams.get(name) {
             return Ok(Arc::clone(log));
+        }
+        if let Some(default) = streams.get(DEFAULT_STREAM)
+            && streams.len() >= most
+        {
+            return Ok(Arc::clone(default));
         }
         let config = read(&self.config);
         let limits = config.0.limits_of(config.1.iter().find(|stream| stream.name == name));
@@ -235,7 +242,8 @@ impl Store {
             return Ok(log);
         }
         let (store, name) = (Arc::clone(self), name.to_owned());
-        let opened = tokio::task::spawn_blocking(move || store.open_stream(&name)).await;
+        // Counted again there: several may be asked for at once.
+        let opened = tokio::task::spawn_blocking(move || store.open_stream(&name, most)).await;
         match opened {
             Ok(Ok(log)) => Ok(log),
             Ok(Err(error)) => Err(AppendError::Disk(error.to_string())),
