@@ -164,7 +164,9 @@ where
     if let Err(error) = &ended {
         debug!(%error, "a connection ended early");
     }
-    connection.closed(ended.is_ok());
+    // Between two requests, silence is no sign of a lost answer.
+    let silent = ended.as_ref().is_err_and(hyper::Error::is_timeout);
+    connection.closed(ended.is_ok() || silent);
 }
 
 /// An answer without a body.
