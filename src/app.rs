@@ -98,6 +98,8 @@ pub async fn run(
     let addresses = listeners.addresses()?;
 
     let budget = Budget::new(config.bytes_in_flight);
+    // However slow the line to Spark is, it leaves half to the intake.
+    let spark_budget = budget.half();
     let signs_of_life = Arc::new(Notify::new());
     let mut tasks = Supervisor::new();
     let stop = tasks.stop_token();
@@ -120,7 +122,7 @@ pub async fn run(
     ));
     let pass_through = PassThrough {
         log: Arc::clone(store.write_backs()),
-        budget: budget.clone(),
+        budget: spark_budget.clone(),
         max_body: config.spark.max_body,
         body_timeout: config.spark.body_timeout,
         metrics: spark_metrics.clone(),
@@ -138,7 +140,7 @@ pub async fn run(
         id: config.id(),
         access: Arc::clone(&access),
         store: Arc::clone(&store),
-        budget: budget.clone(),
+        budget: spark_budget,
         staging: Arc::clone(&staging),
         pass_through: pass_through.clone(),
         metrics: spark_metrics,
@@ -178,6 +180,7 @@ pub async fn run(
             connections: config.spark.max_connections,
             handshake: config.spark.body_timeout,
             head: config.spark.body_timeout,
+            write: config.spark.body_timeout,
         };
         let access = pass_through_access.clone();
         let served = pass_through.run(listener, pass_through_tls, access, limits, stop.clone());

@@ -133,6 +133,7 @@ impl Intake {
             connections: self.config.max_connections,
             handshake: self.config.head_timeout,
             head: self.config.head_timeout,
+            write: self.config.head_timeout,
         };
         let intake = Arc::new(self);
         let connect = move |client: Client| Sender {
@@ -241,16 +242,17 @@ impl Connection for Sender {
         let begun = Instant::now();
         self.put_undelivered(None);
         if let Some(objection) = intake.objection(&request, self.address) {
+            // Who waits for leave to send the body has not sent it.
+            if !serve::expects_continue(request.headers()) {
+                serve::discard(request.into_body(), intake.config.body_timeout).await;
+            }
             return objection;
         }
-        // A body twice: as it came, and as the line that is stored.
-        let expected = serve::content_length(&request).unwrap_or(intake.config.max_body);
-        let share = usize::try_from(2 * expected).unwrap_or(usize::MAX);
-        let _share = intake.budget.take(share).await;
         let (head, body) = request.into_parts();
-        let body = match serve::read_body(body, intake.max_body(), intake.config.body_timeout).await
+        let (max_body, deadline) = (intake.max_body(), intake.config.body_timeout);
+        let (body, _share) = match serve::read_body(body, max_body, deadline, &intake.budget).await
         {
-            Ok(body) => body,
+            Ok(read) => read,
             Err(error) => return intake.refuse_body(error),
         };
         let rules = intake.rules.load();
