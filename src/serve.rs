@@ -23,6 +23,12 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::tls::Acceptor;
+use patient::Patient;
+
+mod body;
+mod patient;
+
+pub use body::{BodyError, discard, expects_continue, read_body};
 
 /// Most bytes of a request's head.
 const MAX_HEAD: usize = 64 * 1024;
@@ -43,6 +49,8 @@ pub struct Limits {
     /// How long a connection may take to send a request's head; an idle one
     /// is closed after it too.
     pub head: Duration,
+    /// How long the other end may take nothing of an answer.
+    pub write: Duration,
 }
 
 /// Who is at the other end.
@@ -159,7 +167,7 @@ where
         .max_buf_size(MAX_HEAD)
         // Orion-LD looks for `Content-Length:` case-sensitively.
         .title_case_headers(true)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, limits.write)), service);
     let mut driven = std::pin::pin!(driven);
     let ended = tokio::select! {
         ended = driven.as_mut() => ended,
@@ -171,7 +179,9 @@ where
     if let Err(error) = &ended {
         debug!(%error, "a connection ended early");
     }
-    connection.closed(ended.is_ok());
+    // Between two requests, silence is no sign of a lost answer.
+    let silent = ended.as_ref().is_err_and(hyper::Error::is_timeout);
+    connection.closed(ended.is_ok() || silent);
 }
 
 /// An answer without a body.
@@ -215,59 +225,6 @@ pub fn busy(description: &str) -> Response<Body> {
     let mut answer = refusal(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", description);
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     answer
-}
-
-/// Why a request's body was not read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyError {
-    /// Larger than allowed.
-    TooLarge,
-    /// Not whole in time.
-    TooSlow,
-    /// Malformed, or the connection broke.
-    Broken,
-}
-
-impl BodyError {
-    /// The answer to such a request.
-    #[must_use]
-    pub fn answer(self, max_bytes: usize, deadline: Duration) -> Response<Body> {
-        match self {
-            Self::TooLarge => refusal(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "RequestEntityTooLarge",
-                &format!("the body is larger than {max_bytes} bytes"),
-            ),
-            Self::TooSlow => refusal(
-                StatusCode::REQUEST_TIMEOUT,
-                "RequestTimeout",
-                &format!("the body was not whole within {}", humantime::format_duration(deadline)),
-            ),
-            Self::Broken => {
-                refusal(StatusCode::BAD_REQUEST, "BadRequest", "the body could not be read")
-            }
-        }
-    }
-}
-
-/// Reads a body whole.
-///
-/// # Errors
-/// Where it is too large, too slow, or broken.
-pub async fn read_body(
-    body: Incoming,
-    max_bytes: usize,
-    deadline: Duration,
-) -> Result<Bytes, BodyError> {
-    let whole = http_body_util::Limited::new(body, max_bytes).collect();
-    match tokio::time::timeout(deadline, whole).await {
-        Err(_) => Err(BodyError::TooSlow),
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(BodyError::TooLarge)
-        }
-        Ok(Err(_)) => Err(BodyError::Broken),
-    }
 }
 
 /// What a request says of its body's length; `None` where it is chunked.

@@ -111,6 +111,8 @@ impl Gateway {
         let pass_through_access = credentials::pass_through_access(config)?;
         let rules = Arc::new(ArcSwap::from_pointee(credentials::rules(config)?));
         let budget = Budget::new(config.bytes_in_flight);
+        // However slow the line to Spark is, it leaves half to the intake.
+        let spark_budget = budget.half();
         let signs_of_life = Arc::new(Notify::new());
         let spark_metrics = SparkMetrics::register(&mut registry);
         let write_backs = store.write_backs();
@@ -128,7 +130,7 @@ impl Gateway {
             Arc::new(Staging::new(Arc::clone(write_backs), expiry, spark_metrics.clone()));
         let pass_through = PassThrough {
             log: Arc::clone(write_backs),
-            budget: budget.clone(),
+            budget: spark_budget.clone(),
             max_body: config.spark.max_body,
             body_timeout: config.spark.body_timeout,
             metrics: spark_metrics.clone(),
@@ -146,7 +148,7 @@ impl Gateway {
             id: config.id(),
             access: Arc::clone(&access),
             store: Arc::clone(&store),
-            budget: budget.clone(),
+            budget: spark_budget,
             staging: Arc::clone(&staging),
             pass_through: pass_through.clone(),
             metrics: spark_metrics,
@@ -202,6 +204,7 @@ impl Gateway {
                 connections: config.spark.max_connections,
                 handshake: config.spark.body_timeout,
                 head: config.spark.body_timeout,
+                write: config.spark.body_timeout,
             };
             let access = reloadable.pass_through_access.clone();
             let stop = stop.clone();

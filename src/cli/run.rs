@@ -11,6 +11,7 @@ use crate::config::{Config, Settings};
 
 pub(super) async fn run(settings: Settings, file: Option<PathBuf>) -> Result<ExitCode> {
     let config = settings.config.clone();
+    raise_open_files();
     // For somebody who tries it; a service's log needs no lines to paste.
     let greet = file.is_none() || std::io::stdout().is_terminal();
     let started = |addresses: &Addresses| {
@@ -20,6 +21,15 @@ pub(super) async fn run(settings: Settings, file: Option<PathBuf>) -> Result<Exi
     };
     app::run(settings, file.clone(), started).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shells and systemd allow 1024 open files to begin with and many more on
+/// request; each connection and each segment is one.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // Where it is refused, fewer connections are accepted at a time.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 fn lines_to_paste(config: &Config, addresses: &Addresses) -> String {

@@ -133,6 +133,7 @@ impl Intake {
             connections: self.config.max_connections,
             handshake: self.config.head_timeout,
             head: self.config.head_timeout,
+            write: self.config.head_timeout,
         };
         let intake = Arc::new(self);
         let connect = move |client: Client| Sender {
@@ -146,14 +147,20 @@ impl Intake {
     /// After an unclean end the last answers may not have been delivered.
     async fn remember_tails(&self) {
         for log in self.store.streams() {
-            let end = log.bounds().next;
-            let from = end.saturating_sub(repeats::TAIL).max(log.bounds().earliest);
-            let Ok(batch) = log.read(from..end, TAIL_BYTES).await else { continue };
+            let mut stored = Vec::new();
+            // The last ones matter most: where they are large, fewer.
+            for count in repeats::TAILS {
+                let (from, end) = (log.last(count), log.bounds().next);
+                let Ok(batch) = log.read(from..end, TAIL_BYTES).await else { continue };
+                if batch.next >= end {
+                    stored = batch.records().unwrap_or_default();
+                    break;
+                }
+            }
             let recent = |notification: &Notification| {
                 notification.received.elapsed().is_ok_and(|age| age < 2 * repeats::WINDOW)
             };
-            let records = batch.records().unwrap_or_default();
-            let stored = records.into_iter().map(|record| record.notification);
+            let stored = stored.into_iter().map(|record| record.notification);
             self.repeats.remember_stored(stored.filter(recent));
         }
     }
@@ -226,7 +233,7 @@ struct Sender {
     intake: Arc<Intake>,
     address: Option<SocketAddr>,
     /// The last request, until the next one shows that its answer arrived.
-    undelivered: Mutex<Option<Identity>>,
+    undelivered: Mutex<Option<(Identity, Instant)>>,
 }
 
 impl Connection for Sender {
@@ -235,16 +242,17 @@ impl Connection for Sender {
         let begun = Instant::now();
         self.put_undelivered(None);
         if let Some(objection) = intake.objection(&request, self.address) {
+            // Who waits for leave to send the body has not sent it.
+            if !serve::expects_continue(request.headers()) {
+                serve::discard(request.into_body(), intake.config.body_timeout).await;
+            }
             return objection;
         }
-        // A body twice: as it came, and as the line that is stored.
-        let expected = serve::content_length(&request).unwrap_or(intake.config.max_body);
-        let share = usize::try_from(2 * expected).unwrap_or(usize::MAX);
-        let _share = intake.budget.take(share).await;
         let (head, body) = request.into_parts();
-        let body = match serve::read_body(body, intake.max_body(), intake.config.body_timeout).await
+        let (max_body, deadline) = (intake.max_body(), intake.config.body_timeout);
+        let (body, _share) = match serve::read_body(body, max_body, deadline, &intake.budget).await
         {
-            Ok(body) => body,
+            Ok(read) => read,
             Err(error) => return intake.refuse_body(error),
         };
         let rules = intake.rules.load();
@@ -269,10 +277,10 @@ impl Connection for Sender {
 
     fn closed(&self, orderly: bool) {
         let undelivered = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(identity) = undelivered
+        if let Some((identity, answered)) = undelivered
             && !orderly
         {
-            self.intake.repeats.remember(identity, Fate::Stored);
+            self.intake.repeats.remember(identity, Fate::Stored, answered);
         }
     }
 }
@@ -315,7 +323,8 @@ impl Sender {
     }
 
     fn put_undelivered(&self, identity: Option<Identity>) {
-        *self.undelivered.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+        *self.undelivered.lock().unwrap_or_else(PoisonError::into_inner) =
+            identity.map(|identity| (identity, Instant::now()));
     }
 }
 
@@ -367,7 +376,7 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let (Some(identity), Some(appending)) = (self.identity.take(), self.appending.take()) {
-            self.repeats.remember(identity, Fate::Appending(appending));
+            self.repeats.remember(identity, Fate::Appending(appending), Instant::now());
         }
     }
 }

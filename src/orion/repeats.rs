@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::record::{Notification, Sequence};
+use crate::record::Notification;
 use crate::store::Appending;
 
 /// How long a repeat may take to come.
@@ -74,10 +74,13 @@ impl Identity {
 }
 
 impl Repeats {
-    /// Remembers a request whose answer was not delivered.
-    pub(super) fn remember(&self, identity: Identity, fate: Fate) {
+    /// Remembers a request whose answer, given at `since`, was not delivered.
+    pub(super) fn remember(&self, identity: Identity, fate: Fate, since: Instant) {
+        if since.elapsed() >= WINDOW {
+            return;
+        }
         let mut undelivered = self.lock();
-        undelivered.push_back(Undelivered { since: Instant::now(), identity, fate });
+        undelivered.push_back(Undelivered { since, identity, fate });
         let mut bytes: usize = undelivered.iter().map(|one| one.identity.len()).sum();
         while undelivered.len() > MOST || (bytes > MOST_BYTES && undelivered.len() > 1) {
             bytes -= undelivered.pop_front().map_or(0, |one| one.identity.len());
@@ -105,7 +108,7 @@ impl Repeats {
     /// delivered.
     pub(super) fn remember_stored(&self, stored: impl IntoIterator<Item = Notification>) {
         for identity in stored.into_iter().filter_map(Identity::of) {
-            self.remember(identity, Fate::Stored);
+            self.remember(identity, Fate::Stored, Instant::now());
         }
     }
 
@@ -114,8 +117,9 @@ impl Repeats {
     }
 }
 
-/// How far back from a log's end the stored requests are candidates.
-pub(super) const TAIL: Sequence = 512;
+/// How many of a log's last records are candidates: the first of these
+/// numbers that is not too much to read.
+pub(super) const TAILS: [u64; 4] = [512, 64, 8, 1];
 
 #[cfg(test)]
 mod tests {
@@ -132,7 +136,7 @@ mod tests {
     fn only_identical_bytes_are_a_repeat_and_only_once() {
         let repeats = Repeats::default();
         assert!(!repeats.any());
-        repeats.remember(identity("a"), Fate::Stored);
+        repeats.remember(identity("a"), Fate::Stored, Instant::now());
         assert!(repeats.any());
         assert!(repeats.take(&identity("b")).is_none(), "the correlator alone proves nothing");
         assert!(repeats.take(&identity("a")).is_some());
@@ -144,13 +148,13 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let repeats = Repeats::default();
         for _ in 0..2 * MOST {
-            repeats.remember(identity("a"), Fate::Stored);
+            repeats.remember(identity("a"), Fate::Stored, Instant::now());
         }
         assert_eq!(repeats.count.load(Ordering::Relaxed), MOST);
         let mut large = identity("");
         large.body = vec![0; MOST_BYTES].into();
-        repeats.remember(large.clone(), Fate::Stored);
-        repeats.remember(large, Fate::Stored);
+        repeats.remember(large.clone(), Fate::Stored, Instant::now());
+        repeats.remember(large, Fate::Stored, Instant::now());
         assert_eq!(repeats.count.load(Ordering::Relaxed), 1);
     }
 }

@@ -19,7 +19,7 @@ use super::query::Query;
 use super::records::{self, AnswerBounds};
 use super::staging::{Done, Staging, StagingError};
 use super::{Config, SparkMetrics};
-use crate::budget::Budget;
+use crate::budget::{Budget, Share};
 use crate::record::Sequence;
 use crate::serve::{self, Body, Client, Connection, Limits};
 use crate::store::{Log, PositionError, Store};
@@ -53,6 +53,7 @@ impl Api {
             connections: self.config.max_connections,
             handshake: self.config.body_timeout,
             head: self.config.max_wait.max(self.config.body_timeout),
+            write: self.config.body_timeout,
         };
         let (api, stopping) = (Arc::new(self), stop.clone());
         let connect = move |client| {
@@ -212,7 +213,7 @@ impl Session {
         }
         let query = Query::parse(request.uri().query(), &["rewind"]);
         let rewind = query.and_then(|query| query.flag("rewind")).map_err(|e| bad_request(&e))?;
-        let body = self.body(request).await?;
+        let (body, _share) = self.body(request).await?;
         let asked: Position = serde_json::from_slice(&body).map_err(|error| {
             bad_request(&format!("the body is {{\"epoch\":…,\"position\":N}}: {error}"))
         })?;
@@ -252,10 +253,7 @@ impl Session {
         if !is_token(&attempt) || matches!(attempt.as_str(), "commit" | "abort") {
             return Err(bad_batch());
         }
-        let expected = serve::content_length(&request).unwrap_or(self.api.config.max_body);
-        let share = 2 * expected.min(self.api.config.max_body);
-        let share = self.api.budget.take(usize::try_from(share).unwrap_or(usize::MAX)).await;
-        let rows = self.body(request).await?;
+        let (rows, share) = self.body(request).await?;
         let staged = self.api.staging.stage(batch, attempt, rows, share).await;
         staged.map(|done| self::done("staged", done)).map_err(|error| staging_refused(&error))
     }
@@ -273,7 +271,7 @@ impl Session {
         }
         self.grant(who, Right::WriteBack, None)?;
         let batch = batch.ok_or_else(bad_batch)?;
-        let body = self.body(request).await?;
+        let (body, _share) = self.body(request).await?;
         let Commit { attempts } = serde_json::from_slice(&body)
             .map_err(|error| bad_request(&format!("the body is {{\"attempts\":[…]}}: {error}")))?;
         let committed = self.api.staging.commit(batch, attempts).await;
@@ -286,11 +284,12 @@ impl Session {
         aborted.map(|done| self::done("aborted", done)).map_err(|error| staging_refused(&error))
     }
 
-    async fn body(&self, request: Request<Incoming>) -> Result<Bytes, Refused> {
+    async fn body(&self, request: Request<Incoming>) -> Result<(Bytes, Share), Refused> {
         let config = &self.api.config;
         let max_body = usize::try_from(config.max_body).unwrap_or(usize::MAX);
-        let body = serve::read_body(request.into_body(), max_body, config.body_timeout).await;
-        body.map_err(|error| Refused::new(error.answer(max_body, config.body_timeout)))
+        let (deadline, budget) = (config.body_timeout, &self.api.budget);
+        let body = serve::read_body(request.into_body(), max_body, deadline, budget).await;
+        body.map_err(|error| Refused::new(error.answer(max_body, deadline)))
     }
 }
 

@@ -53,13 +53,11 @@ impl PassThrough {
                 return serve::refusal(StatusCode::NOT_FOUND, "NotFound", &text);
             }
         }
-        let expected = serve::content_length(&request).unwrap_or(self.max_body);
-        let share = 2 * expected.min(self.max_body);
-        let _share = self.budget.take(usize::try_from(share).unwrap_or(usize::MAX)).await;
         let (mut head, body) = request.into_parts();
         let max_body = usize::try_from(self.max_body).unwrap_or(usize::MAX);
-        let body = match serve::read_body(body, max_body, self.body_timeout).await {
-            Ok(body) => body,
+        let read = serve::read_body(body, max_body, self.body_timeout, &self.budget).await;
+        let (body, _share) = match read {
+            Ok(read) => read,
             Err(error) => return error.answer(max_body, self.body_timeout),
         };
         let not_kept = NOT_KEPT.iter().map(header::HeaderName::as_str);

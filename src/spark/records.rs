@@ -62,6 +62,8 @@ pub async fn answer(
     };
     let records = batch.groups.iter().map(|group| u64::from(group.header.count)).sum();
     let packed = accepts_zstd(headers) && !batch.groups.is_empty();
+    let mut share = share;
+    share.shrink(held(&batch.groups, packed));
     let body = Groups { left: batch.groups.into_iter(), packed, _share: share };
     let bytes = body.len();
     let mut answer = Response::new(body.boxed_unsync());
@@ -186,6 +188,14 @@ fn refuse(log: &Log, epoch: &str, error: &ReadError) -> Response<Body> {
             serve::busy("the records cannot be read from the disk now")
         }
     }
+}
+
+/// Bytes in memory for as long as the answer takes: the groups as they are
+/// stored, and where they go out unpacked the largest of them once more.
+fn held(groups: &[Group], packed: bool) -> usize {
+    let frames: usize = groups.iter().map(|group| group.frame.len()).sum();
+    let unpacked = groups.iter().map(|group| group.header.lines_len as usize).max().unwrap_or(0);
+    if packed { frames } else { frames + unpacked }
 }
 
 /// A body of groups, unpacked one at a time where that is needed.

@@ -61,6 +61,19 @@ impl Chain {
         self.seals().map(|seal| seal.end.saturating_sub(seal.first.max(from))).sum()
     }
 
+    /// Where the last `count` records begin, whatever holes lie between them.
+    pub(super) fn last(&self, count: u64) -> Sequence {
+        let (mut from, mut left) = (self.next, count);
+        for seal in self.seals().rev() {
+            from = seal.end.saturating_sub(left).max(seal.first);
+            left = left.saturating_sub(seal.end - seal.first);
+            if left == 0 {
+                break;
+            }
+        }
+        from
+    }
+
     pub(super) fn find(&self, seq: Sequence) -> Place {
         let at = self.sealed.partition_point(|sealed| sealed.seal.end <= seq);
         if let Some(sealed) = self.sealed.get(at) {

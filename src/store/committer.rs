@@ -108,7 +108,7 @@ impl Committer {
 
     fn tidy(&mut self) {
         retention::tidy(&self.shared);
-        if retention::active_is_due(&self.shared) {
+        if retention::active_is_due(&self.shared) || retention::active_is_in_the_way(&self.shared) {
             self.seal_active(Condition::Good);
             retention::tidy(&self.shared);
         }

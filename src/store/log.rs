@@ -181,6 +181,13 @@ impl Log {
         Bounds { earliest, next: *self.shared.durable.borrow() }
     }
 
+    /// Where the last `count` records begin. Not `count` below the end: after
+    /// an unclean start numbers are left unused there.
+    #[must_use]
+    pub fn last(&self, count: u64) -> Sequence {
+        lock(&self.shared.chain).last(count)
+    }
+
     /// Told each time the log's durable end moves; holds that end.
     #[must_use]
     pub fn watch_end(&self) -> watch::Receiver<Sequence> {

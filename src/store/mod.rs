@@ -256,6 +256,7 @@ impl Store {
             return Ok(log);
         }
         let (store, name) = (Arc::clone(self), name.to_owned());
+        // Counted again there: several may be asked for at once.
         let opened = tokio::task::spawn_blocking(move || store.open_stream(&name, most)).await;
         match opened {
             Ok(Ok(log)) => Ok(log),

@@ -60,12 +60,21 @@ pub(super) fn make_room(shared: &Shared) -> bool {
 
 /// Whether deleting the segment that is being written would be allowed.
 pub(super) fn may_give_up_active(shared: &Shared) -> bool {
-    let acknowledged = acknowledged(shared, trusted_ms(SystemTime::now()));
     let may_drop = shared.limits.load().when_full == WhenFull::DropOldest;
-    lock(&shared.chain)
-        .active
-        .as_ref()
-        .is_some_and(|active| may_drop || acknowledged.is_some_and(|upto| active.seal.end <= upto))
+    may_drop && lock(&shared.chain).active.is_some() || active_is_acknowledged(shared)
+}
+
+/// Whether somebody may wait for the room that the segment being written
+/// takes, and nobody for its records.
+pub(super) fn active_is_in_the_way(shared: &Shared) -> bool {
+    !has_room(shared) && active_is_acknowledged(shared)
+}
+
+fn active_is_acknowledged(shared: &Shared) -> bool {
+    let acknowledged = acknowledged(shared, trusted_ms(SystemTime::now()));
+    let chain = lock(&shared.chain);
+    let end = chain.active.as_ref().map(|active| active.seal.end);
+    end.zip(acknowledged).is_some_and(|(end, upto)| end <= upto)
 }
 
 /// Whether the segment that is being written is to be sealed for deletion: it

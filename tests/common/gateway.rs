@@ -89,6 +89,28 @@ impl Setup {
         command
     }
 
+    /// As [`Setup::command`], through `sh -c`: `"$@"` in the script is the
+    /// program.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_ngsi-ferry")]);
+        command.envs(self.variables.iter().cloned()).current_dir(self.folder());
+        command
+    }
+
+    /// Writes a file beside the data and returns its path.
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// Sets a setting to the path of a file with this content.
+    pub fn set_file(self, name: &str, content: &str) -> Self {
+        let path = self.write(&name.to_lowercase(), content);
+        self.set(name, path.to_str().unwrap())
+    }
+
     /// Starts the gateway and waits until it listens.
     pub async fn start(self) -> Gateway {
         let command = self.command(["run"]);
