@@ -112,7 +112,9 @@ impl Setup {
                 if let Ok(text) = std::fs::read(self.addresses_file()) {
                     return serde_json::from_slice(&text).unwrap();
                 }
-                if let Ok(ended) = tokio::time::timeout(Duration::from_millis(5), child.wait()).await {
+                if let Ok(ended) =
+                    tokio::time::timeout(Duration::from_millis(5), child.wait()).await
+                {
                     panic!("the gateway ended: {ended:?}\n{}", self.log());
                 }
             }
