@@ -26,8 +26,8 @@ use crate::store::Store;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const LIMITS: Limits =
-    Limits { connections: 64, handshake: Duration::from_secs(10), head: Duration::from_secs(60) };
-const PEEK: AnswerBounds = AnswerBounds { max_bytes: 1 << 20, max_wait: Duration::from_secs(60) };
+    Limits { connections: 64, handshake: Duration::from_secs(10), head: Duration::from_mins(1) };
+const PEEK: AnswerBounds = AnswerBounds { max_bytes: 1 << 20, max_wait: Duration::from_mins(1) };
 const LISTED: usize = 100;
 
 /// `[admin]`.

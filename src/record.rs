@@ -92,6 +92,7 @@ pub enum DecodeError {
 impl Line {
     /// Encodes a request. `headers` are its kept lines in order, names in
     /// lower case.
+    #[must_use]
     pub fn encode(
         received: SystemTime,
         method: &str,

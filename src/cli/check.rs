@@ -55,7 +55,7 @@ pub(super) async fn run(file: Option<&Path>, arguments: &Arguments) -> Result<Ex
     } else {
         found.fine.iter().for_each(|fine| print_line(&format!("ok      {fine}")));
         found.notices.iter().for_each(|notice| print_line(&format!("notice  {notice}")));
-        for problem in problems.iter() {
+        for problem in &problems {
             print_line(&format!("WRONG   {problem}"));
         }
         if problems.is_empty() {

@@ -32,7 +32,7 @@ const BLOCKING_THREADS: usize = 16;
 struct Arguments {
     /// Configuration file (TOML); without it /etc/ngsi-ferry/ngsi-ferry.toml
     /// if there is one, else built-in defaults. Every setting can also be a
-    /// variable: NGSI_FERRY_INTAKE__LISTEN=0.0.0.0:8061
+    /// variable: `NGSI_FERRY_INTAKE__LISTEN=0.0.0.0:8061`
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 

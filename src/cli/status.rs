@@ -49,7 +49,9 @@ fn render(status: &Status) -> String {
     text += "\n";
     text += &write_backs(status);
     for notice in notices(status) {
-        text += &format!("! {notice}\n");
+        text += "! ";
+        text += &notice;
+        text += "\n";
     }
     text
 }
@@ -110,24 +112,17 @@ fn consumers(status: &Status) -> String {
 
 fn write_backs(status: &Status) -> String {
     let waiting = &status.write_backs;
-    let mut text = format!("Write-backs: {} waiting", count(waiting.waiting));
-    if let Some(seconds) = waiting.oldest_seconds.filter(|_| waiting.waiting > 0) {
-        text += &format!(" (oldest {})", span(seconds));
-    }
-    text += &format!(", {} dead letters\n", count(waiting.dead_letters));
+    let age = waiting.oldest_seconds.filter(|_| waiting.waiting > 0);
+    let age = age.map_or_else(String::new, |age| format!(" (oldest {})", span(age)));
+    let (count_waiting, dead) = (count(waiting.waiting), count(waiting.dead_letters));
+    let mut lines = vec![format!("Write-backs: {count_waiting} waiting{age}, {dead} dead letters")];
     for target in status.replay.iter().flat_map(|replay| &replay.targets) {
+        let (name, url, since) = (&target.name, &target.url, ago(target.since));
         let state = if target.up { "up" } else { "DOWN" };
-        text += &format!(
-            "Orion {} ({}): {state} since {}\n",
-            target.name,
-            target.url,
-            ago(target.since)
-        );
-        if let Some(error) = target.last_error.as_ref().filter(|_| !target.up) {
-            text += &format!("  {error}\n");
-        }
+        lines.push(format!("Orion {name} ({url}): {state} since {since}"));
+        lines.extend(target.last_error.iter().filter(|_| !target.up).map(|why| format!("  {why}")));
     }
-    text
+    lines.join("\n") + "\n"
 }
 
 fn notices(status: &Status) -> Vec<String> {

@@ -21,11 +21,11 @@ pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
         for at in 0..columns {
             let (cell, width) = (cell(row, at), widths[at]);
             let gap = if at == 0 { "" } else { "  " };
-            line += &if right[at] {
-                format!("{gap}{cell:>width$}")
-            } else {
-                format!("{gap}{cell:<width$}")
-            };
+            line += gap;
+            let padding = " ".repeat(width - cell.chars().count());
+            let (before, after) =
+                if right[at] { (padding.as_str(), "") } else { ("", padding.as_str()) };
+            line.extend([before, cell.as_str(), after]);
         }
         text += line.trim_end();
         text.push('\n');

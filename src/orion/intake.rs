@@ -73,7 +73,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8061)),
             max_body: 8 << 20,
-            head_timeout: Duration::from_secs(60),
+            head_timeout: Duration::from_mins(1),
             body_timeout: Duration::from_secs(30),
             max_connections: 4096,
             allow: Vec::new(),
@@ -175,7 +175,7 @@ impl Intake {
         from: Option<SocketAddr>,
     ) -> Option<Response<Body>> {
         if !self.is_allowed(from) {
-            let address = from.map(|from| from.ip()).unwrap_or(IpAddr::from([0, 0, 0, 0]));
+            let address = from.map_or(IpAddr::from([0; 4]), |from| from.ip());
             let text = format!("{address} is in none of the networks of intake.allow");
             let answer = serve::refusal(StatusCode::FORBIDDEN, "Forbidden", &text);
             return Some(self.refuse(Refused::Network, answer));

@@ -19,7 +19,7 @@ use crate::ngsi::{
 };
 
 /// A longer `Retry-After` is not waited for: the entity's later writes wait too.
-pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+pub const MAX_RETRY_AFTER: Duration = Duration::from_mins(5);
 
 /// What to do with a write-back after Orion's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

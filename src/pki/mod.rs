@@ -26,7 +26,7 @@ use sign::{Authority, Purpose};
 const CA: &str = "ca";
 const SERVER: &str = "server";
 const CLIENT: &str = "client";
-const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const YEAR: Duration = Duration::from_hours(365 * 24);
 
 /// What [`init`] or [`ensure`] made.
 #[derive(Debug, Clone)]

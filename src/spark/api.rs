@@ -77,7 +77,14 @@ impl Connection for Session {
     }
 }
 
-type Refused = Box<Response<Body>>;
+/// An answer that ends a request early; boxed, for it is the rare case.
+struct Refused(Box<Response<Body>>);
+
+impl Refused {
+    fn new(answer: Response<Body>) -> Self {
+        Self(Box::new(answer))
+    }
+}
 
 impl Session {
     async fn route(&self, request: Request<Incoming>) -> Response<Body> {
@@ -88,12 +95,12 @@ impl Session {
         // `/gateways/{own id}` in front changes nothing.
         let rest = match self.own_path(&path) {
             Ok(rest) => rest,
-            Err(refused) => return *refused,
+            Err(refused) => return *refused.0,
         };
         if rest.starts_with("/v2/") || rest.starts_with("/ngsi-ld/") {
             return match self.grant(&who, Right::WriteBack, None) {
                 Ok(()) => self.api.pass_through.answer(&rest, request).await,
-                Err(refused) => *refused,
+                Err(refused) => *refused.0,
             };
         }
         let bare = rest.split('?').next().unwrap_or_default();
@@ -125,7 +132,7 @@ impl Session {
             (_, ["v1", "streams" | "write-backs", ..]) => Err(not_allowed()),
             _ => Err(not_found(&format!("there is nothing at {bare}; see /v1/streams"))),
         };
-        answered.unwrap_or_else(|refused| *refused)
+        answered.unwrap_or_else(|refused| *refused.0)
     }
 
     /// The path without this gateway's own prefix.
@@ -147,7 +154,7 @@ impl Session {
         if self.api.access.load().may(who, right, stream) {
             return Ok(());
         }
-        Err(Box::new(not_granted(who, right)))
+        Err(Refused::new(not_granted(who, right)))
     }
 
     fn log(&self, who: &Identity, right: Right, stream: &str) -> Result<Arc<Log>, Refused> {
@@ -283,7 +290,7 @@ impl Session {
         let config = &self.api.config;
         let max_body = usize::try_from(config.max_body).unwrap_or(usize::MAX);
         let body = serve::read_body(request.into_body(), max_body, config.body_timeout).await;
-        body.map_err(|error| Box::new(error.answer(max_body, config.body_timeout)))
+        body.map_err(|error| Refused::new(error.answer(max_body, config.body_timeout)))
     }
 }
 
@@ -297,7 +304,7 @@ fn done(what: &str, done: Done) -> Response<Body> {
 }
 
 fn bad_request(description: &str) -> Refused {
-    Box::new(serve::refusal(StatusCode::BAD_REQUEST, "BadRequest", description))
+    Refused::new(serve::refusal(StatusCode::BAD_REQUEST, "BadRequest", description))
 }
 
 fn bad_batch() -> Refused {
@@ -308,17 +315,17 @@ fn bad_batch() -> Refused {
 }
 
 fn not_found(description: &str) -> Refused {
-    Box::new(serve::refusal(StatusCode::NOT_FOUND, "NotFound", description))
+    Refused::new(serve::refusal(StatusCode::NOT_FOUND, "NotFound", description))
 }
 
 fn not_allowed() -> Refused {
     let text =
         "this path does not take that method; see the table of requests in the documentation";
-    Box::new(serve::refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text))
+    Refused::new(serve::refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", text))
 }
 
 fn position_refused(log: &Log, error: &PositionError) -> Refused {
-    Box::new(match error {
+    Refused::new(match error {
         PositionError::Beyond { next } => records::beyond(&log.epoch(), *next),
         PositionError::Epoch { epoch } => records::other_epoch(log, epoch),
         PositionError::Disk(_) => serve::busy(&error.to_string()),
@@ -332,10 +339,10 @@ fn staging_refused(error: &StagingError) -> Refused {
             let body = json!({
                 "error": "Gone", "description": error.to_string(), "attempts": attempts,
             });
-            Box::new(serve::json(StatusCode::GONE, &body))
+            Refused::new(serve::json(StatusCode::GONE, &body))
         }
         StagingError::Append(_) | StagingError::Mark(_) | StagingError::NotReady => {
-            Box::new(serve::busy(&error.to_string()))
+            Refused::new(serve::busy(&error.to_string()))
         }
     }
 }

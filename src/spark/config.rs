@@ -59,9 +59,9 @@ impl Default for Config {
             deny_file: None,
             max_connections: 256,
             max_answer: 8 << 20,
-            max_wait: Duration::from_secs(60),
+            max_wait: Duration::from_mins(1),
             max_body: 8 << 20,
-            body_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_mins(1),
             stage_expiry: Duration::from_hours(24),
         }
     }

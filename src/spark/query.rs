@@ -18,7 +18,8 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let decode = |text: &str| {
                 let text = percent_decode_str(text).decode_utf8();
-                text.map(|text| text.into_owned()).map_err(|_| "the query is not UTF-8".to_owned())
+                text.map(std::borrow::Cow::into_owned)
+                    .map_err(|_| "the query is not UTF-8".to_owned())
             };
             let (name, value) = (decode(name)?, decode(value)?);
             if !known.contains(&name.as_str()) {

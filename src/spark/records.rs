@@ -62,8 +62,8 @@ pub async fn answer(
     };
     let records = batch.groups.iter().map(|group| u64::from(group.header.count)).sum();
     let packed = accepts_zstd(headers) && !batch.groups.is_empty();
-    let body = Groups { groups: batch.groups.into_iter(), packed, _share: share };
-    let bytes = body.left();
+    let body = Groups { left: batch.groups.into_iter(), packed, _share: share };
+    let bytes = body.len();
     let mut answer = Response::new(body.boxed_unsync());
     let headers = answer.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(NDJSON));
@@ -190,18 +190,18 @@ fn refuse(log: &Log, epoch: &str, error: &ReadError) -> Response<Body> {
 
 /// A body of groups, unpacked one at a time where that is needed.
 struct Groups {
-    groups: std::vec::IntoIter<Group>,
+    left: std::vec::IntoIter<Group>,
     packed: bool,
     // Memory of the answer; given back when it is sent.
     _share: Share,
 }
 
 impl Groups {
-    fn left(&self) -> u64 {
+    fn len(&self) -> u64 {
         let len = |group: &Group| {
             u64::from(if self.packed { group.header.frame_len } else { group.header.lines_len })
         };
-        self.groups.as_slice().iter().map(len).sum()
+        self.left.as_slice().iter().map(len).sum()
     }
 }
 
@@ -214,7 +214,7 @@ impl hyper::body::Body for Groups {
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let packed = self.packed;
-        Poll::Ready(self.groups.next().map(|group| {
+        Poll::Ready(self.left.next().map(|group| {
             let data =
                 if packed { group.frame } else { group.lines().map_err(io::Error::other)?.into() };
             Ok(Frame::data(data))
@@ -222,10 +222,10 @@ impl hyper::body::Body for Groups {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.groups.as_slice().is_empty()
+        self.left.as_slice().is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left())
+        SizeHint::with_exact(self.len())
     }
 }

@@ -116,12 +116,11 @@ impl Staging {
             match self.log.read(at..bounds.next, SCAN_BYTES).await {
                 Ok(batch) => {
                     at = batch.next;
-                    match batch.records() {
-                        Ok(records) => records.into_iter().for_each(|record| ledger.read(record)),
-                        Err(error) => {
-                            error!(%error, "write-backs cannot be read; they are left out")
-                        }
-                    }
+                    let records = batch.records().unwrap_or_else(|error| {
+                        error!(%error, "write-backs cannot be read; they are left out");
+                        Vec::new()
+                    });
+                    records.into_iter().for_each(|record| ledger.read(record));
                 }
                 Err(ReadError::Gone { earliest, .. }) => at = earliest,
                 Err(error) => {

@@ -44,6 +44,13 @@ impl Chain {
             + self.active.as_ref().map_or(0, |active| active.disk_bytes)
     }
 
+    /// Notes how much a sealed segment takes now.
+    pub(super) fn set_disk_bytes(&mut self, first: Sequence, disk_bytes: u64) {
+        if let Some(sealed) = self.sealed.iter_mut().find(|sealed| sealed.seal.first == first) {
+            sealed.disk_bytes = disk_bytes;
+        }
+    }
+
     pub(super) fn seals(&self) -> impl DoubleEndedIterator<Item = Seal> {
         let sealed = self.sealed.iter().map(|sealed| sealed.seal);
         sealed.chain(self.active.as_ref().map(|active| active.seal))

@@ -13,8 +13,9 @@ const MAX_LEN: u64 = 16 << 20;
 
 /// Writes `value` over what stands in `path` and waits until it is on stable
 /// storage. The file is not truncated first, so that a cut in between leaves
-/// the length known; its checksum then tells that it is torn.
-pub(super) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+/// the length known; its checksum then tells that it is torn. A file shorter
+/// than `room` is filled up to it.
+pub(super) fn write(path: &Path, value: &impl Serialize, room: usize) -> io::Result<()> {
     let json = serde_json::to_vec(value)?;
     let len = u32::try_from(json.len()).map_err(io::Error::other)?;
     let mut bytes = Vec::with_capacity(8 + json.len());
@@ -22,6 +23,9 @@ pub(super) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     bytes.extend_from_slice(&crc32c::crc32c(&json).to_le_bytes());
     bytes.extend_from_slice(&json);
     let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    if bytes.len() < room && file.metadata()?.len() < room as u64 {
+        bytes.resize(room, 0);
+    }
     file.write_all(&bytes)?;
     file.sync_data()
 }

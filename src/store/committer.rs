@@ -37,6 +37,14 @@ pub(super) enum Command {
     Close(oneshot::Sender<()>),
 }
 
+/// Of the segment that is being sealed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    Good,
+    /// Its handle failed, and would fail its readers too.
+    Failed,
+}
+
 pub(super) struct Committer {
     shared: Arc<Shared>,
     linger: Duration,
@@ -80,14 +88,25 @@ impl Committer {
                         return;
                     }
                 }
+                if self.shared.seal_wanted.swap(false, Ordering::AcqRel) {
+                    self.seal_active(Condition::Failed);
+                }
                 if self.shared.tidy_wanted.swap(false, Ordering::AcqRel) {
-                    retention::tidy(&self.shared);
-                    if retention::active_is_due(&self.shared) {
-                        self.seal_active();
-                        retention::tidy(&self.shared);
-                    }
+                    self.tidy();
                 }
             }
+        }
+    }
+
+    fn tidy(&mut self) {
+        retention::tidy(&self.shared);
+        if retention::active_is_due(&self.shared) {
+            self.seal_active(Condition::Good);
+            retention::tidy(&self.shared);
+        }
+        // Also where nothing was deleted: the disk or the limits may have changed.
+        if retention::has_room(&self.shared) {
+            self.shared.room.notify_waiters();
         }
     }
 
@@ -177,7 +196,7 @@ impl Committer {
             chain.active.as_ref().is_some_and(|active| active.disk_bytes >= limits.segment_bytes)
         };
         if due {
-            self.seal_active();
+            self.seal_active(Condition::Good);
             self.shared.tidy_wanted.store(true, Ordering::Release);
         }
     }
@@ -200,11 +219,8 @@ impl Committer {
         // The failed segment is never synced again. What it may hold beyond
         // its last good sync has no reader, and the same group with the same
         // numbers goes into a new one.
-        self.seal_active();
-        self.write(&group).map_err(|error| {
-            self.seal_active();
-            disk(error)
-        })
+        self.seal_active(Condition::Failed);
+        self.write(&group).map_err(disk)
     }
 
     fn write(&self, group: &Group) -> Result<(), SegmentError> {
@@ -240,12 +256,11 @@ impl Committer {
 
     /// Reserves numbers durably before they are given out.
     fn reserve(&self, end: Sequence) -> std::io::Result<()> {
-        let mut state = lock(&self.shared.state);
-        if end <= state.get().reserved {
+        if end <= self.shared.state.get().reserved {
             return Ok(());
         }
         let written = *self.shared.durable.borrow();
-        state.update(|state| {
+        self.shared.state.update(|state| {
             state.reserved = end + RESERVED_BLOCK;
             state.written = written;
         })
@@ -260,7 +275,7 @@ impl Committer {
         }
         // All that is left to give up is what is being written.
         if retention::may_give_up_active(&self.shared) {
-            self.seal_active();
+            self.seal_active(Condition::Good);
             if retention::make_room(&self.shared) {
                 return Ok(());
             }
@@ -269,7 +284,7 @@ impl Committer {
     }
 
     /// Ends the segment that is being written, where there is one.
-    fn seal_active(&mut self) {
+    fn seal_active(&mut self, condition: Condition) {
         let (segment, seal) = {
             let chain = lock(&self.shared.chain);
             let Some(active) = &chain.active else { return };
@@ -280,9 +295,16 @@ impl Committer {
             let folder = segment.folder().display();
             error!(log = self.shared.name, %folder, %error, "a segment could not be sealed");
         }
-        // Readers at the end of the log are likely to want it still, and sled
-        // locks it for as long as one of them has it.
-        lock(&self.shared.opened).keep(seal.first, &segment);
+        if condition == Condition::Good {
+            // Readers at the end of the log are likely to want it still, and
+            // sled locks it for as long as one of them has it.
+            let (slot, surplus) = {
+                let mut opened = lock(&self.shared.opened);
+                (opened.slot(seal.first), opened.keep(seal.first, &segment))
+            };
+            *lock(&slot) = Arc::downgrade(&segment);
+            drop(surplus);
+        }
         let mut chain = lock(&self.shared.chain);
         if let Some(active) = chain.active.take() {
             chain.sealed.push_back(Sealed { seal: active.seal, disk_bytes: active.disk_bytes });
@@ -291,10 +313,11 @@ impl Committer {
 
     /// Leaves the log so that the next start needs no recovery.
     fn close(&mut self) {
-        self.seal_active();
-        lock(&self.shared.opened).clear();
+        self.seal_active(Condition::Good);
+        let kept = lock(&self.shared.opened).clear();
+        drop(kept);
         let next = lock(&self.shared.chain).next;
-        let left = lock(&self.shared.state).update(|state| {
+        let left = self.shared.state.update(|state| {
             state.reserved = next;
             state.written = next;
         });

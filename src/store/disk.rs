@@ -1,7 +1,16 @@
-//! How much room the disk under the data directory has.
+//! How much room the disk under the data directory has, and a little that is
+//! kept for when it has none.
 
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// sled writes a few kilobytes before it lets a segment be read: on a disk
+/// that others filled, a backlog could not even be sent away.
+const BALLAST_LEN: usize = 1 << 20;
+/// Free bytes at which the ballast is taken on again.
+const ROOM_FOR_BALLAST: u64 = 16 << 20;
 
 /// The last reading of the disk's free bytes; taken by [`Disk::sample`].
 #[derive(Debug)]
@@ -14,6 +23,7 @@ impl Disk {
     pub(super) fn new(path: &Path) -> Self {
         let disk = Self { path: path.to_owned(), free: AtomicU64::new(u64::MAX) };
         disk.sample();
+        disk.take_on_ballast();
         disk
     }
 
@@ -29,5 +39,33 @@ impl Disk {
     #[must_use]
     pub fn free(&self) -> u64 {
         self.free.load(Ordering::Relaxed)
+    }
+
+    /// Keeps some bytes of the disk for [`Disk::drop_ballast`], while it has
+    /// plenty. Waits for the disk.
+    pub(super) fn take_on_ballast(&self) {
+        let ballast = self.ballast();
+        if self.free() < ROOM_FOR_BALLAST || ballast.exists() {
+            return;
+        }
+        let taken = File::create(&ballast).and_then(|mut file| {
+            // Some file systems store no zeros.
+            file.write_all(&vec![0xb5; BALLAST_LEN])?;
+            file.sync_all()
+        });
+        if taken.is_err() {
+            let _ = fs::remove_file(ballast);
+        }
+    }
+
+    /// Gives the kept bytes back, for what must be written now. `false` where
+    /// there were none.
+    pub(super) fn drop_ballast(&self) -> bool {
+        let dropped: io::Result<()> = fs::remove_file(self.ballast());
+        dropped.is_ok()
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.path.join("ballast")
     }
 }

@@ -19,23 +19,27 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use serde::{Deserialize, Serialize};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::chain::Chain;
+use super::checked_file::sync_folder;
 use super::committer::{Append, Command, Committer};
 use super::config::LogLimits;
 use super::disk::Disk;
 use super::metrics::LogMetrics;
 use super::reader::Opened;
 use super::recovery;
-use super::state::{Consumer, Evicted, Hole, State, StateFile};
+use super::state::{Consumer, State, StateFile};
 use super::{AppendError, OpenError, PositionError, lock};
 use crate::record::{Line, Sequence};
 
 /// Appends that may wait for the committer; each belongs to a waiting request.
 const QUEUE: usize = 4096;
+
+/// How much later a consumer that has not moved is noted to be still there;
+/// not each time, to save flash.
+const SIGN_OF_LIFE_MS: u64 = 60_000;
 
 /// How a log is made.
 pub(super) struct Setup {
@@ -55,7 +59,7 @@ pub(super) struct Shared {
     pub segments: PathBuf,
     pub quarantine: PathBuf,
     pub limits: ArcSwap<LogLimits>,
-    pub state: Mutex<StateFile>,
+    pub state: StateFile,
     pub chain: Mutex<Chain>,
     pub opened: Mutex<Opened>,
     /// Ends of the log as they become durable.
@@ -66,6 +70,8 @@ pub(super) struct Shared {
     pub metrics: LogMetrics,
     /// A tidying is wanted or under way.
     pub tidy_wanted: AtomicBool,
+    /// The segment that is being written cannot be read: a new one is wanted.
+    pub seal_wanted: AtomicBool,
     /// The disk refused the last write.
     pub failing: AtomicBool,
 }
@@ -106,48 +112,6 @@ pub struct Bounds {
     pub next: Sequence,
 }
 
-/// What a log reports of itself.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct LogStatus {
-    /// Its name.
-    pub name: String,
-    /// Its identity.
-    pub epoch: String,
-    /// The lowest number that may still be asked for.
-    pub earliest: Sequence,
-    /// The number that the next record gets.
-    pub next: Sequence,
-    /// Records in it.
-    pub records: u64,
-    /// Bytes on the disk.
-    pub bytes: u64,
-    /// Limit of `bytes`.
-    pub max_bytes: u64,
-    /// Records that retention deleted before every consumer had them.
-    pub evicted: Evicted,
-    /// Records that damage took.
-    pub lost: u64,
-    /// Numbers without a record that may still be asked for.
-    pub holes: Vec<Hole>,
-    /// The disk refused the last write.
-    pub failing: bool,
-    /// Its consumers.
-    pub consumers: Vec<ConsumerStatus>,
-}
-
-/// What a log reports of a consumer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ConsumerStatus {
-    /// Its name.
-    pub name: String,
-    /// Everything below is acknowledged.
-    pub position: Sequence,
-    /// Records that it has not acknowledged.
-    pub lag: u64,
-    /// When it last acknowledged, ms since 1970; 0 where the clock was not set.
-    pub moved_ms: u64,
-}
-
 impl Log {
     /// Opens or makes the log and starts its committer. Reads the disk: call
     /// it where blocking is allowed.
@@ -158,9 +122,12 @@ impl Log {
         };
         let segments = setup.folder.join("segments");
         std::fs::create_dir_all(&segments).map_err(failed("make the folder"))?;
-        let (mut state, found) =
-            StateFile::open(&setup.folder).map_err(failed("read the state in"))?;
-        let chain = recovery::recover(&setup, &segments, &mut state, found)?;
+        // What is kept in a folder is kept only if the folder is.
+        for folder in [Some(setup.folder.as_path()), setup.folder.parent()].into_iter().flatten() {
+            sync_folder(folder).map_err(failed("sync the folder"))?;
+        }
+        let (state, found) = StateFile::open(&setup.folder).map_err(failed("read the state in"))?;
+        let chain = recovery::recover(&setup, &segments, &state, found)?;
         let committer = {
             let shared = Arc::new(Shared {
                 name: setup.name,
@@ -168,13 +135,14 @@ impl Log {
                 quarantine: setup.quarantine,
                 limits: ArcSwap::from_pointee(setup.limits),
                 durable: watch::Sender::new(chain.next),
-                state: Mutex::new(state),
+                state,
                 chain: Mutex::new(chain),
                 opened: Mutex::new(Opened::default()),
                 room: Notify::new(),
                 disk: setup.disk,
                 metrics: setup.metrics,
                 tidy_wanted: AtomicBool::new(false),
+                seal_wanted: AtomicBool::new(false),
                 failing: AtomicBool::new(false),
             });
             Committer::new(shared, setup.linger, setup.compression_level)
@@ -199,13 +167,13 @@ impl Log {
     /// Its identity: another one means that old numbers mean nothing.
     #[must_use]
     pub fn epoch(&self) -> String {
-        lock(&self.shared.state).get().epoch.clone()
+        self.shared.state.get().epoch.clone()
     }
 
     /// Where it begins and ends.
     #[must_use]
     pub fn bounds(&self) -> Bounds {
-        let earliest = lock(&self.shared.state).get().earliest;
+        let earliest = self.shared.state.get().earliest;
         Bounds { earliest, next: *self.shared.durable.borrow() }
     }
 
@@ -259,7 +227,8 @@ impl Log {
         }
     }
 
-    /// Resolves when records are deleted after this call.
+    /// Resolves when there may be room again: records were deleted after this
+    /// call, or a look at the limits found some.
     pub fn room(&self) -> Notified<'_> {
         self.shared.room.notified()
     }
@@ -279,9 +248,6 @@ impl Log {
         rewind: bool,
     ) -> Result<Sequence, PositionError> {
         let next = *self.shared.durable.borrow();
-        if position > next {
-            return Err(PositionError::Beyond { next });
-        }
         let consumer = consumer.to_owned();
         let epoch = epoch.map(ToOwned::to_owned);
         let now_at = self
@@ -289,9 +255,16 @@ impl Log {
                 if epoch.is_some_and(|epoch| epoch != state.epoch) {
                     return Err(PositionError::Epoch { epoch: state.epoch.clone() });
                 }
-                let known = state.consumers.entry(consumer).or_insert(Consumer::at(position));
+                if position > next {
+                    return Err(PositionError::Beyond { next });
+                }
+                let now = Consumer::at(position);
+                let known = state.consumers.entry(consumer).or_insert(now);
                 if position > known.position || rewind {
-                    *known = Consumer::at(position);
+                    *known = now;
+                } else if now.moved_ms.saturating_sub(known.moved_ms) > SIGN_OF_LIFE_MS {
+                    // On a quiet stream a consumer has only this to say.
+                    known.moved_ms = now.moved_ms;
                 }
                 Ok(known.position)
             })
@@ -315,7 +288,7 @@ impl Log {
     /// The position of a consumer, where it is registered.
     #[must_use]
     pub fn position(&self, consumer: &str) -> Option<Sequence> {
-        lock(&self.shared.state).get().consumers.get(consumer).map(|known| known.position)
+        self.shared.state.get().consumers.get(consumer).map(|known| known.position)
     }
 
     /// Keeps a small fact that outlives the log's segments.
@@ -331,7 +304,7 @@ impl Log {
     /// What [`Log::set_mark`] kept.
     #[must_use]
     pub fn marks(&self) -> std::collections::BTreeMap<String, String> {
-        lock(&self.shared.state).get().marks.clone()
+        self.shared.state.get().marks.clone()
     }
 
     async fn update_state<T: Send + 'static>(
@@ -339,7 +312,7 @@ impl Log {
         change: impl FnOnce(&mut State) -> T + Send + 'static,
     ) -> Result<T, PositionError> {
         let shared = Arc::clone(&self.shared);
-        let updated = tokio::task::spawn_blocking(move || lock(&shared.state).update(change)).await;
+        let updated = tokio::task::spawn_blocking(move || shared.state.update(change)).await;
         match updated {
             Ok(result) => result.map_err(|error| PositionError::Disk(error.to_string())),
             Err(_) => Err(PositionError::Disk("the update was cancelled".to_owned())),
@@ -358,38 +331,6 @@ impl Log {
     pub fn set_limits(&self, limits: LogLimits) {
         self.shared.limits.store(Arc::new(limits));
         self.tidy();
-    }
-
-    /// What it holds, and who reads it.
-    #[must_use]
-    pub fn status(&self) -> LogStatus {
-        // Never both locks at once: the committer takes them one by one too.
-        let state = lock(&self.shared.state).get().clone();
-        let chain = lock(&self.shared.chain);
-        let consumers = state
-            .consumers
-            .iter()
-            .map(|(name, consumer)| ConsumerStatus {
-                name: name.clone(),
-                position: consumer.position,
-                lag: chain.records_from(consumer.position),
-                moved_ms: consumer.moved_ms,
-            })
-            .collect();
-        LogStatus {
-            name: self.shared.name.clone(),
-            earliest: state.earliest,
-            next: chain.next,
-            records: chain.records_from(state.earliest),
-            bytes: chain.disk_bytes(),
-            max_bytes: self.shared.limits.load().max_bytes,
-            evicted: state.evicted,
-            lost: state.lost,
-            holes: state.holes,
-            epoch: state.epoch,
-            failing: self.shared.failing.load(Ordering::Relaxed),
-            consumers,
-        }
     }
 
     /// Writes what waits, seals the log and ends its committer. Appends after

@@ -8,6 +8,7 @@ mod committer;
 mod config;
 mod disk;
 mod group;
+mod identity;
 mod log;
 mod metrics;
 mod quarantine;
@@ -16,6 +17,7 @@ mod recovery;
 mod retention;
 mod segment;
 mod state;
+mod status;
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
@@ -30,10 +32,11 @@ use tracing::warn;
 pub use config::{Config, StreamConfig, WhenFull, is_stream_name};
 pub use disk::Disk;
 pub use group::{Damaged, Group, GroupHeader};
-pub use log::{Appending, Bounds, ConsumerStatus, Log, LogStatus};
+pub use log::{Appending, Bounds, Log};
 pub use metrics::Metrics;
 pub use reader::Batch;
 pub use state::{Evicted, Hole, HoleReason};
+pub use status::{ConsumerStatus, LogStatus};
 
 use crate::record::Sequence;
 use config::LogLimits;
@@ -134,6 +137,8 @@ pub struct Store {
     folder: PathBuf,
     config: RwLock<(Config, Vec<StreamConfig>)>,
     streams: RwLock<BTreeMap<String, Arc<Log>>>,
+    /// Held while a stream is made, which takes the disk's time.
+    making: Mutex<()>,
     write_backs: Arc<Log>,
     outcomes: Arc<Log>,
     dead_letters: Arc<Log>,
@@ -161,6 +166,12 @@ impl Store {
             move |source| OpenError::Io { action, path, source }
         };
         std::fs::create_dir_all(folder.join("streams")).map_err(failed("make the folder"))?;
+        // What is kept in a folder is kept only if the folder is.
+        checked_file::sync_folder(folder).map_err(failed("sync the folder"))?;
+        if let Some(parent) = folder.parent() {
+            // Often not ours to read; then it was made by somebody long ago.
+            let _ = checked_file::sync_folder(parent);
+        }
         let lock_file = lock_folder(folder)?;
         let disk = Arc::new(Disk::new(folder));
         let internal = |name: &str, limits| {
@@ -174,6 +185,7 @@ impl Store {
             folder: folder.to_owned(),
             config: RwLock::new((config, streams)),
             streams: RwLock::default(),
+            making: Mutex::default(),
             write_backs,
             outcomes,
             dead_letters,
@@ -190,7 +202,7 @@ impl Store {
         }
         for name in names {
             if is_stream_name(&name) {
-                store.open_stream(&name)?;
+                store.open_stream(&name, usize::MAX)?;
             } else {
                 warn!(name, "not a stream's name; left alone");
             }
@@ -198,16 +210,24 @@ impl Store {
         Ok(store)
     }
 
-    fn open_stream(&self, name: &str) -> Result<Arc<Log>, OpenError> {
-        let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(log) = streams.get(name) {
-            return Ok(Arc::clone(log));
+    /// The stream of that name, or `default` where there are `most` already.
+    fn open_stream(&self, name: &str, most: usize) -> Result<Arc<Log>, OpenError> {
+        let _one_at_a_time = lock(&self.making);
+        let known = self.stream(name).or_else(|| {
+            let is_full = read(&self.streams).len() >= most;
+            if is_full { self.stream(DEFAULT_STREAM) } else { None }
+        });
+        if let Some(log) = known {
+            return Ok(log);
         }
-        let config = read(&self.config);
-        let limits = config.0.limits_of(config.1.iter().find(|stream| stream.name == name));
-        let folder = self.folder.join("streams").join(name);
-        let setup = setup(&self.folder, folder, name, limits, &config.0, &self.disk, &self.metrics);
+        let setup = {
+            let config = read(&self.config);
+            let limits = config.0.limits_of(config.1.iter().find(|stream| stream.name == name));
+            let folder = self.folder.join("streams").join(name);
+            setup(&self.folder, folder, name, limits, &config.0, &self.disk, &self.metrics)
+        };
         let log = Arc::new(Log::open(setup)?);
+        let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
         streams.insert(name.to_owned(), Arc::clone(&log));
         Ok(log)
     }
@@ -229,13 +249,13 @@ impl Store {
             return Ok(log);
         }
         let most = read(&self.config).0.max_streams;
-        let allowed = is_stream_name(name) && read(&self.streams).len() < most;
-        let name = if allowed { name } else { DEFAULT_STREAM };
+        let is_full = read(&self.streams).len() >= most;
+        let name = if is_stream_name(name) && !is_full { name } else { DEFAULT_STREAM };
         if let Some(log) = self.stream(name) {
             return Ok(log);
         }
         let (store, name) = (Arc::clone(self), name.to_owned());
-        let opened = tokio::task::spawn_blocking(move || store.open_stream(&name)).await;
+        let opened = tokio::task::spawn_blocking(move || store.open_stream(&name, most)).await;
         match opened {
             Ok(Ok(log)) => Ok(log),
             Ok(Err(error)) => Err(AppendError::Disk(error.to_string())),
@@ -295,7 +315,12 @@ impl Store {
     pub async fn tidy(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(TIDY_INTERVAL);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.disk.sample();
+            let disk = Arc::clone(&self.disk);
+            let looked = tokio::task::spawn_blocking(move || {
+                disk.sample();
+                disk.take_on_ballast();
+            });
+            let _ = looked.await;
             let logs = self.streams();
             logs.iter()
                 .chain([&self.write_backs, &self.outcomes, &self.dead_letters])

@@ -1,55 +1,62 @@
 //! Reading a log: groups from a number on, over segments and holes.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, Weak};
 
 use tracing::error;
 
 use super::chain::Place;
 use super::group::Group;
 use super::log::{Log, Shared};
-use super::segment::{Found, Seal, Segment, SegmentError};
+use super::segment::{self, Found, Seal, Segment, SegmentError};
 use super::state::{Hole, HoleReason};
 use super::{GoneReason, ReadError, lock, quarantine};
 use crate::record::{Record, Sequence};
 
 /// Sealed segments that stay open between reads, for each log.
 const KEPT_OPEN: usize = 2;
-/// How long sled may take to let go of a segment that another reader closed.
-const UNLOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sealed segments that are open. Each sled database can be open once only,
 /// so whoever reads a segment shares it.
 #[derive(Default)]
 pub(super) struct Opened {
     kept: Vec<(Sequence, Arc<Segment>)>,
-    in_use: Vec<(Sequence, Weak<Segment>)>,
+    slots: BTreeMap<Sequence, Slot>,
 }
 
+/// The place of a segment that somebody may have open. Locked by whoever
+/// opens or deletes the segment, so that neither waits for another segment.
+pub(super) type Slot = Arc<Mutex<Weak<Segment>>>;
+
 impl Opened {
-    /// Keeps a segment open for the next reader.
-    pub(super) fn keep(&mut self, first: Sequence, segment: &Arc<Segment>) {
-        self.kept.retain(|(other, _)| *other != first);
+    pub(super) fn slot(&mut self, first: Sequence) -> Slot {
+        self.slots.retain(|_, slot| {
+            let is_wanted = Arc::strong_count(slot) > 1;
+            is_wanted || lock(slot).strong_count() > 0
+        });
+        Arc::clone(self.slots.entry(first).or_default())
+    }
+
+    /// Keeps a segment open for the next reader. What it returns is to be
+    /// dropped without the lock: closing a database takes its time.
+    #[must_use]
+    pub(super) fn keep(&mut self, first: Sequence, segment: &Arc<Segment>) -> Option<Arc<Segment>> {
+        let known = self.kept.iter().position(|(other, _)| *other == first);
+        let replaced = known.map(|at| self.kept.remove(at).1);
         self.kept.insert(0, (first, Arc::clone(segment)));
-        self.kept.truncate(KEPT_OPEN);
-        self.in_use.retain(|(other, weak)| *other != first && weak.strong_count() > 0);
-        self.in_use.push((first, Arc::downgrade(segment)));
+        let surplus = if self.kept.len() > KEPT_OPEN { self.kept.pop() } else { None };
+        replaced.or(surplus.map(|(_, segment)| segment))
     }
 
-    fn get(&mut self, first: Sequence) -> Option<Arc<Segment>> {
-        let (_, segment) = self.in_use.iter().find(|(other, _)| *other == first)?;
-        let segment = segment.upgrade()?;
-        self.keep(first, &segment);
-        Some(segment)
+    pub(super) fn forget(&mut self, first: Sequence) -> Option<Arc<Segment>> {
+        let at = self.kept.iter().position(|(other, _)| *other == first)?;
+        Some(self.kept.remove(at).1)
     }
 
-    pub(super) fn forget(&mut self, first: Sequence) {
-        self.kept.retain(|(other, _)| *other != first);
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.kept.clear();
+    pub(super) fn clear(&mut self) -> Vec<(Sequence, Arc<Segment>)> {
+        std::mem::take(&mut self.kept)
     }
 }
 
@@ -119,7 +126,12 @@ fn read(shared: &Shared, range: &Range<Sequence>, max_bytes: usize) -> Result<Ba
     let mut groups = Vec::new();
     let mut bytes = 0;
     while at < until {
-        match step(shared, at)? {
+        let step = match step(shared, at) {
+            // What was read so far is good, whatever comes behind it.
+            Err(_) if !groups.is_empty() => break,
+            step => step?,
+        };
+        match step {
             Step::Skip(next) => at = next.min(end),
             Step::Gone { earliest, reason } => {
                 if groups.is_empty() {
@@ -160,8 +172,7 @@ enum Step {
 
 fn step(shared: &Shared, at: Sequence) -> Result<Step, ReadError> {
     {
-        let state = lock(&shared.state);
-        let state = state.get();
+        let state = shared.state.get();
         if at < state.earliest {
             let evicted = at < state.evicted.until;
             let reason = if evicted { GoneReason::Evicted } else { GoneReason::Acknowledged };
@@ -175,65 +186,82 @@ fn step(shared: &Shared, at: Sequence) -> Result<Step, ReadError> {
         }
     }
     let place = lock(&shared.chain).find(at);
-    let (segment, seal) = match place {
-        Place::Active(segment, seal) => (segment, seal),
-        Place::Sealed(seal) => match open(shared, seal) {
-            Ok(segment) => (segment, seal),
+    let (read, seal) = match place {
+        Place::Active(segment, seal) => match segment.read(at) {
+            Ok(found) => (found, seal),
+            Err(error) => {
+                // The committer is still at it. Sealed, it is opened afresh.
+                shared.seal_wanted.store(true, Ordering::Release);
+                return Err(ReadError::Store(error.to_string()));
+            }
+        },
+        Place::Sealed(seal) => match read_sealed(shared, seal, at) {
+            Ok(found) => (found, seal),
             Err(error) => return give_up_segment(shared, seal, at, &error),
         },
         // Deleted between the two looks, or a hole that nobody noted.
         Place::Hole(next) => {
             let known_until = next.unwrap_or(*shared.durable.borrow());
-            if lock(&shared.state).get().earliest <= at {
-                mark_lost(shared, at..known_until, "no segment holds these numbers")?;
-            }
+            mark_lost(shared, at..known_until, "no segment holds these numbers")?;
             return Ok(Step::Skip(at));
         }
     };
-    match segment.read(at) {
-        Ok(Found::Group(group)) if group.header.first <= at => Ok(Step::Group(group)),
-        Ok(Found::Group(group)) => {
-            mark_lost(shared, at..group.header.first, "a group is missing in its segment")?;
-            Ok(Step::Skip(at))
+    let _noted = match read {
+        Found::Group(group) if group.header.first <= at => return Ok(Step::Group(group)),
+        Found::Group(group) => {
+            let until = group.header.first.min(seal.end);
+            mark_lost(shared, at..until, "a group is missing in its segment")?
         }
-        Ok(Found::Damaged { first, resume, damage }) => {
+        Found::Damaged { first, resume, damage } => {
             let until = resume.unwrap_or(seal.end).min(seal.end);
-            mark_lost(shared, first.max(seal.first)..until, &damage.to_string())?;
-            Ok(Step::Skip(at))
+            mark_lost(shared, first.max(seal.first)..until, &damage.to_string())?
         }
-        Ok(Found::End) => {
-            mark_lost(shared, at..seal.end, "the segment is shorter than its seal says")?;
-            Ok(Step::Skip(at))
-        }
-        Err(error) => {
-            drop(segment);
-            give_up_segment(shared, seal, at, &error)
-        }
+        Found::End => match seal.assumed {
+            Some(evidence) if evidence <= at => mark_unused(shared, at..seal.end)?,
+            Some(evidence) => mark_lost(shared, at..evidence, "an unsealed segment ends early")?,
+            None => mark_lost(shared, at..seal.end, "the segment is shorter than its seal says")?,
+        },
+    };
+    Ok(Step::Skip(at))
+}
+
+fn read_sealed(shared: &Shared, seal: Seal, at: Sequence) -> Result<Found, SegmentError> {
+    match open(shared, seal).and_then(|segment| segment.read(at)) {
+        Err(error) if !error.is_passing() => {}
+        read => return read,
     }
+    // A handle that failed once goes on failing, whatever the disk holds.
+    let slot = {
+        let mut opened = lock(&shared.opened);
+        let forgotten = opened.forget(seal.first);
+        let slot = opened.slot(seal.first);
+        drop(opened);
+        drop(forgotten);
+        slot
+    };
+    *lock(&slot) = Weak::new();
+    open(shared, seal)?.read(at)
 }
 
 fn open(shared: &Shared, seal: Seal) -> Result<Arc<Segment>, SegmentError> {
-    let deadline = Instant::now() + UNLOCK_PATIENCE;
-    let folder = shared.segment_folder(seal.first);
-    loop {
+    let slot = lock(&shared.opened).slot(seal.first);
+    let segment = {
         // Held while opening: two readers must not open one segment.
-        let mut opened = lock(&shared.opened);
-        if let Some(segment) = opened.get(seal.first) {
-            return Ok(segment);
+        let mut opened = lock(&slot);
+        if let Some(segment) = opened.upgrade() {
+            segment
+        } else {
+            let folder = shared.segment_folder(seal.first);
+            let segment = Arc::new(Segment::open(&folder, &shared.disk)?);
+            // sled fills its last part up with zeros, and writes a snapshot.
+            lock(&shared.chain).set_disk_bytes(seal.first, segment::disk_bytes(&folder));
+            *opened = Arc::downgrade(&segment);
+            segment
         }
-        match Segment::open(&folder) {
-            Ok(segment) => {
-                let segment = Arc::new(segment);
-                opened.keep(seal.first, &segment);
-                return Ok(segment);
-            }
-            Err(error) if error.is_lock() && Instant::now() < deadline => {
-                drop(opened);
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    };
+    let surplus = lock(&shared.opened).keep(seal.first, &segment);
+    drop(surplus);
+    Ok(segment)
 }
 
 /// A segment that cannot be opened goes to the quarantine, and what was in it
@@ -244,15 +272,19 @@ fn give_up_segment(
     at: Sequence,
     error: &SegmentError,
 ) -> Result<Step, ReadError> {
-    if at < lock(&shared.state).get().earliest {
+    if at < shared.state.get().earliest {
         return Ok(Step::Skip(at));
     }
     if error.is_passing() {
         return Err(ReadError::Store(error.to_string()));
     }
-    mark_lost(shared, seal.first..seal.end, &error.to_string())?;
-    lock(&shared.opened).forget(seal.first);
+    if mark_lost(shared, seal.first..seal.end, &error.to_string())? == 0 {
+        // Another reader was first.
+        return Ok(Step::Skip(at));
+    }
     lock(&shared.chain).sealed.retain(|sealed| sealed.seal.first != seal.first);
+    let forgotten = lock(&shared.opened).forget(seal.first);
+    drop(forgotten);
     let folder = shared.segment_folder(seal.first);
     let taken = quarantine::take(&shared.quarantine, &shared.name, &folder);
     let folder = taken.as_ref().unwrap_or(&folder).display();
@@ -261,15 +293,33 @@ fn give_up_segment(
     Ok(Step::Skip(at))
 }
 
-fn mark_lost(shared: &Shared, lost: Range<Sequence>, reason: &str) -> Result<(), ReadError> {
-    if lost.is_empty() {
+/// Notes that records are lost, except what was deleted on purpose meanwhile.
+/// Returns how many of them nobody had noted.
+fn mark_lost(shared: &Shared, lost: Range<Sequence>, reason: &str) -> Result<u64, ReadError> {
+    let new = mark(shared, lost.clone(), HoleReason::Lost, reason)?;
+    if new > 0 {
+        shared.metrics.lost(new);
+        error!(log = shared.name, from = lost.start, until = lost.end, reason, "records lost");
+    }
+    Ok(new)
+}
+
+fn mark_unused(shared: &Shared, unused: Range<Sequence>) -> Result<u64, ReadError> {
+    mark(shared, unused, HoleReason::Unused, "the segment ends")
+}
+
+fn mark(
+    shared: &Shared,
+    numbers: Range<Sequence>,
+    hole: HoleReason,
+    reason: &str,
+) -> Result<u64, ReadError> {
+    if numbers.is_empty() {
         return Err(ReadError::Store(reason.to_owned()));
     }
-    let hole = Hole { from: lost.start, until: lost.end, reason: HoleReason::Lost };
-    lock(&shared.state)
-        .update(|state| state.add_hole(hole))
-        .map_err(|e| ReadError::Store(e.to_string()))?;
-    shared.metrics.lost(lost.end - lost.start);
-    error!(log = shared.name, from = lost.start, until = lost.end, reason, "records lost");
-    Ok(())
+    let noted = shared.state.update(|state| {
+        let from = numbers.start.max(state.earliest);
+        state.add_hole(Hole { from, until: numbers.end, reason: hole })
+    });
+    noted.map_err(|e| ReadError::Store(e.to_string()))
 }

@@ -68,13 +68,19 @@ pub(super) fn may_give_up_active(shared: &Shared) -> bool {
         .is_some_and(|active| may_drop || acknowledged.is_some_and(|upto| active.seal.end <= upto))
 }
 
-/// Whether the segment that is being written is old enough to be sealed for
-/// deletion: a trickle never fills it.
+/// Whether the segment that is being written is to be sealed for deletion: it
+/// is too old, for a trickle never fills it, or everyone has it and there is
+/// no room.
 pub(super) fn active_is_due(shared: &Shared) -> bool {
+    let is_full = !has_room(shared);
     let limits = shared.limits.load();
     let now_ms = trusted_ms(SystemTime::now());
+    let acknowledged = acknowledged(shared, now_ms);
     let chain = lock(&shared.chain);
-    chain.active.as_ref().is_some_and(|active| is_too_old(active.seal, &limits, now_ms))
+    chain.active.as_ref().is_some_and(|active| {
+        let is_done = acknowledged.is_some_and(|upto| active.seal.end <= upto);
+        is_too_old(active.seal, &limits, now_ms) || is_full && is_done
+    })
 }
 
 fn oldest_sealed(shared: &Shared) -> Option<Seal> {
@@ -90,8 +96,7 @@ fn is_too_old(seal: Seal, limits: &LogLimits, now_ms: u64) -> bool {
 
 /// Everything below this number is acknowledged by every consumer.
 fn acknowledged(shared: &Shared, now_ms: u64) -> Option<Sequence> {
-    let state = lock(&shared.state);
-    let state = state.get();
+    let state = shared.state.get();
     if let Some(lost_ms) = state.positions_lost_ms
         && now_ms.saturating_sub(lost_ms) < POSITIONS_LOST_GRACE_MS
     {
@@ -104,7 +109,7 @@ fn acknowledged(shared: &Shared, now_ms: u64) -> Option<Sequence> {
 /// where the disk refused to note it: then it stays.
 fn delete(shared: &Shared, seal: Seal) -> bool {
     let mut evicted = 0;
-    let noted = lock(&shared.state).update(|state: &mut State| {
+    let noted = shared.state.update(|state: &mut State| {
         let from = state.acknowledged().unwrap_or(seal.first).clamp(seal.first, seal.end);
         evicted = seal.end - from;
         if evicted > 0 {
@@ -123,14 +128,22 @@ fn delete(shared: &Shared, seal: Seal) -> bool {
             chain.sealed.pop_front();
         }
     }
-    lock(&shared.opened).forget(seal.first);
+    let (slot, forgotten) = {
+        let mut opened = lock(&shared.opened);
+        (opened.slot(seal.first), opened.forget(seal.first))
+    };
+    drop(forgotten);
     let folder = shared.segment_folder(seal.first);
+    // sled would make an empty database of what is half deleted: no reader
+    // may open it now. Those who have it open can go on.
+    let nobody_opens = lock(&slot);
     if let Err(error) =
         std::fs::remove_dir_all(&folder).and_then(|()| sync_folder(&shared.segments))
     {
         // It is below `earliest`: the next start removes it.
         warn!(log = shared.name, folder = %folder.display(), %error, "a deleted segment's folder stays behind");
     }
+    drop(nobody_opens);
     if evicted > 0 {
         shared.metrics.evicted(evicted);
         error!(
@@ -155,7 +168,7 @@ fn expire_consumers(shared: &Shared) {
         let silent_ms = now_ms.saturating_sub(moved_ms);
         moved_ms > 0 && now_ms > 0 && u128::from(silent_ms) > expiry.as_millis()
     };
-    let mut state = lock(&shared.state);
+    let state = &shared.state;
     let expired: Vec<String> = state
         .get()
         .consumers

@@ -3,28 +3,37 @@
 //!
 //! Measured of sled 0.34.7, and the reason for what is done here:
 //! `flush()` is no fsync on Linux, so `sync_data()` on its file follows;
-//! a value over a sixty-fourth of its segment size may become a blob file
-//! that is never synced, so values are cut; a damaged file may make it panic.
+//! a leaf longer than a quarter of its segment becomes a blob file that is
+//! never synced, so values are cut; a damaged file may make it panic.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::checked_file::{self, sync_folder};
+use super::disk::Disk;
 use super::group::{Damaged, Group, GroupHeader, HEADER_LEN};
 use crate::record::Sequence;
 
 const SLED_SEGMENT_LEN: usize = 512 * 1024;
-/// The longest value that sled keeps within its log whatever it does with it.
-pub(super) const CHUNK_LEN: usize = SLED_SEGMENT_LEN / 64;
+/// The longest value that sled keeps within its log whatever it does with it:
+/// it rewrites leaves of up to seventeen items as one, and what is longer than
+/// a quarter of its segment becomes a blob. Room for twenty.
+pub(super) const CHUNK_LEN: usize = 6 * 1024;
+const _: () = assert!(20 * (CHUNK_LEN + 64) < SLED_SEGMENT_LEN / 4);
 const CACHE_LEN: u64 = 1024 * 1024;
 const DATA_FILE: &str = "db";
 const CONF_FILE: &str = "conf";
 const SEAL_FILE: &str = "seal";
+/// Stands in the folder once all the rest of a new segment is durable.
+const MADE_FILE: &str = "made";
+/// How long sled may take to let go of a segment that another closed.
+const UNLOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What can go wrong with a segment.
 #[derive(Debug, thiserror::Error)]
@@ -38,21 +47,43 @@ pub enum SegmentError {
     /// sled panicked, which it does on some damaged files.
     #[error("sled panicked: {0}")]
     Panicked(String),
+    /// It is still open elsewhere.
+    #[error("the segment is still open")]
+    Locked,
 }
 
 impl SegmentError {
     /// Somebody still has the database open.
     pub(super) fn is_lock(&self) -> bool {
-        matches!(self, Self::Sled(sled::Error::Io(error)) if error.to_string().contains("lock"))
+        match self {
+            Self::Locked => true,
+            Self::Sled(sled::Error::Io(error)) => {
+                error.to_string().contains("could not acquire lock")
+            }
+            _ => false,
+        }
+    }
+
+    fn is_full_disk(&self) -> bool {
+        let (Self::Sled(sled::Error::Io(error)) | Self::Io(error)) = self else { return false };
+        [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind())
     }
 
     /// It says nothing about the segment, and may be gone the next time.
     pub(super) fn is_passing(&self) -> bool {
-        let (Self::Sled(sled::Error::Io(error)) | Self::Io(error)) = self else { return false };
-        let passing = [io::ErrorKind::StorageFull, io::ErrorKind::OutOfMemory];
+        let (Self::Sled(sled::Error::Io(error)) | Self::Io(error)) = self else {
+            return self.is_lock();
+        };
+        let kinds = [
+            io::ErrorKind::OutOfMemory,
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::ReadOnlyFilesystem,
+        ];
+        let errnos = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
         self.is_lock()
-            || passing.contains(&error.kind())
-            || error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
+            || self.is_full_disk()
+            || kinds.contains(&error.kind())
+            || errnos.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
     }
 }
 
@@ -67,12 +98,16 @@ pub(super) struct Seal {
     pub crc: u32,
     /// Newest `received` in it, ms since 1970; 0 where no clock was set.
     pub newest_ms: u64,
+    /// The segment could not be read through yet, and `end` is as far as it
+    /// may go: numbers below this were given out for sure.
+    #[serde(skip)]
+    pub assumed: Option<Sequence>,
 }
 
 impl Seal {
     /// Of a segment that holds nothing yet.
     pub(super) fn empty(first: Sequence) -> Self {
-        Self { first, end: first, crc: 0, newest_ms: 0 }
+        Self { first, end: first, crc: 0, newest_ms: 0, assumed: None }
     }
 
     /// With one more group at its end.
@@ -91,7 +126,7 @@ impl Seal {
 
     /// Writes it, durably.
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
-        checked_file::write(&folder.join(SEAL_FILE), self)?;
+        checked_file::write(&folder.join(SEAL_FILE), self, 0)?;
         sync_folder(folder)
     }
 }
@@ -123,6 +158,8 @@ impl Segment {
             segment.sync()?;
             File::open(folder.join(CONF_FILE))?.sync_all()?;
             sync_folder(folder)?;
+            File::create_new(folder.join(MADE_FILE))?;
+            sync_folder(folder)?;
             if let Some(parent) = folder.parent() {
                 sync_folder(parent)?;
             }
@@ -136,21 +173,44 @@ impl Segment {
     }
 
     /// Opens an existing segment and syncs it: what is readable from now on
-    /// is on stable storage.
-    pub(super) fn open(folder: &Path) -> Result<Self, SegmentError> {
+    /// is on stable storage. Waits for a moment where it is still open.
+    pub(super) fn open(folder: &Path, disk: &Disk) -> Result<Self, SegmentError> {
+        patiently(disk, || Self::try_open(folder))
+    }
+
+    /// As [`Segment::open`], but believes nothing but the data: what else
+    /// sled wrote may be newer than the data that reached the disk.
+    pub(super) fn open_afresh(folder: &Path, disk: &Disk) -> Result<Self, SegmentError> {
+        patiently(disk, || {
+            // Not while another has it open; that one may be writing them.
+            let data = File::open(folder.join(DATA_FILE))?;
+            data.try_lock().map_err(|error| match error {
+                TryLockError::WouldBlock => SegmentError::Locked,
+                TryLockError::Error(error) => error.into(),
+            })?;
+            remove_helpers(folder)?;
+            drop(data);
+            Self::try_open(folder)
+        })
+    }
+
+    fn try_open(folder: &Path) -> Result<Self, SegmentError> {
         if !folder.join(DATA_FILE).is_file() {
             // sled would make an empty database and call it a success.
             return Err(io::Error::new(io::ErrorKind::NotFound, "its data file is missing").into());
         }
         let segment = match Self::open_database(folder) {
             Ok(segment) => segment,
-            Err(first) => {
-                // A snapshot only speeds the start up; a damaged one would
-                // keep an undamaged log from opening.
-                if remove_snapshots(folder)? == 0 {
-                    return Err(first);
-                }
-                Self::open_database(folder)?
+            Err(error) if error.is_passing() => return Err(error),
+            Err(_) => {
+                // A snapshot only speeds the start up, and the configuration
+                // is always ours; a damaged one of either would keep an
+                // undamaged log from opening.
+                remove_helpers(folder)?;
+                let segment = Self::open_database(folder)?;
+                File::open(folder.join(CONF_FILE))?.sync_all()?;
+                sync_folder(folder)?;
+                segment
             }
         };
         segment.data.sync_all()?;
@@ -239,17 +299,25 @@ impl Segment {
         }
     }
 
-    /// Reads the segment through and says what it holds up to the first
-    /// damage or hole.
+    /// Reads the segment through and says what it holds, damage in between
+    /// included: who reads it is told of that.
     pub(super) fn scan(&self, first: Sequence) -> Result<Seal, SegmentError> {
         let mut seal = Seal::empty(first);
-        while let Found::Group(group) = self.read(seal.end)? {
-            if group.header.first != seal.end {
-                break;
-            }
-            seal = seal.with(&group);
+        let mut at = first;
+        loop {
+            at = match self.read(at)? {
+                Found::Group(group) => {
+                    seal = seal.with(&group);
+                    seal.end
+                }
+                Found::Damaged { resume: Some(resume), .. } => resume,
+                Found::Damaged { first, resume: None, .. } => {
+                    seal.end = seal.end.max(first + 1);
+                    return Ok(seal);
+                }
+                Found::End => return Ok(seal),
+            };
         }
-        Ok(seal)
     }
 
     /// Bytes of its data file on the disk.
@@ -269,16 +337,21 @@ pub(super) fn disk_bytes(folder: &Path) -> u64 {
     entries.flatten().filter_map(|e| e.metadata().ok()).map(|m| m.blocks() * 512).sum()
 }
 
-fn remove_snapshots(folder: &Path) -> io::Result<usize> {
-    let mut removed = 0;
+/// Whether the making of a segment was finished: before, nothing in it counts.
+pub(super) fn was_made(folder: &Path) -> bool {
+    folder.join(MADE_FILE).exists() || folder.join(SEAL_FILE).exists()
+}
+
+/// Removes what sled can do without.
+fn remove_helpers(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with("snap.") {
+        let name = entry.file_name();
+        if name == CONF_FILE || name.to_string_lossy().starts_with("snap.") {
             fs::remove_file(entry.path())?;
-            removed += 1;
         }
     }
-    Ok(removed)
+    Ok(())
 }
 
 fn key(first: Sequence, chunk: u16) -> [u8; 10] {
@@ -290,6 +363,24 @@ fn key(first: Sequence, chunk: u16) -> [u8; 10] {
 
 fn first_of(key: &[u8]) -> Sequence {
     key.first_chunk().map_or(0, |first| Sequence::from_be_bytes(*first))
+}
+
+/// Tries again for a while where the database is still open, and once more
+/// on a full disk where that can be given a little room.
+fn patiently<T>(
+    disk: &Disk,
+    open: impl Fn() -> Result<T, SegmentError>,
+) -> Result<T, SegmentError> {
+    let deadline = Instant::now() + UNLOCK_PATIENCE;
+    loop {
+        match open() {
+            Err(error) if error.is_lock() && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(error) if error.is_full_disk() && disk.drop_ballast() => {}
+            opened => return opened,
+        }
+    }
 }
 
 /// Runs something of sled's that panics on damaged files.

@@ -4,14 +4,20 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use super::checked_file::{self, sync_folder};
+use super::lock;
 use crate::record::{Sequence, trusted_ms};
 
 const COPIES: [&str; 2] = ["state.a", "state.b"];
+/// Bytes that a copy takes from the start: what it must say on a disk that
+/// has become full is written over blocks that it already has.
+const COPY_LEN: usize = 16 << 10;
 
 /// Why numbers between two segments carry no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,57 +94,93 @@ pub(super) enum FoundState {
     New,
 }
 
-/// The state with its place on the disk.
+/// The state with its place on the disk. Read without waiting; changed by one
+/// at a time, who waits for the disk.
 pub(super) struct StateFile {
     folder: PathBuf,
-    state: State,
+    current: ArcSwap<State>,
+    copies: Mutex<Copies>,
+}
+
+/// What is known of the two copies.
+struct Copies {
+    /// The newest generation that either may hold.
+    generation: u64,
+    /// The one to be written first: never the only one that is whole.
+    first: usize,
+    /// They may differ, or one of them may not be there.
+    uneven: bool,
 }
 
 impl StateFile {
     /// Reads the state of a log's folder, or begins a new one.
     pub(super) fn open(folder: &Path) -> io::Result<(Self, FoundState)> {
-        let copies = COPIES.map(|name| checked_file::read::<State>(&folder.join(name)));
-        let damaged = copies.iter().filter(|copy| copy.is_err()).count();
-        if let Some(Err(error)) = copies
-            .iter()
-            .find(|copy| matches!(copy, Err(error) if error.kind() != io::ErrorKind::InvalidData))
-        {
-            return Err(io::Error::new(error.kind(), error.to_string()));
+        let mut damaged = 0;
+        let mut read = [None, None];
+        for (copy, name) in read.iter_mut().zip(COPIES) {
+            match checked_file::read::<State>(&folder.join(name)) {
+                Ok(found) => *copy = found,
+                Err(error) if is_damage(&error) => damaged += 1,
+                Err(error) => return Err(error),
+            }
         }
-        let missing = copies.iter().filter(|copy| matches!(copy, Ok(None))).count();
-        let newest = copies.into_iter().flatten().flatten().max_by_key(|state| state.generation);
-        let (state, found) = match newest {
-            Some(state) if damaged + missing == 0 => (state, FoundState::Whole),
-            Some(state) => (state, FoundState::OneCopyDamaged),
-            None if damaged > 0 => (State::new(), FoundState::BothDamaged),
-            None => (State::new(), FoundState::New),
+        let [a, b] = read;
+        let generation = |copy: &Option<State>| copy.as_ref().map(|state| state.generation);
+        let (of_a, of_b) = (generation(&a), generation(&b));
+        let found = match (of_a, of_b) {
+            (Some(_), Some(_)) => FoundState::Whole,
+            (None, None) if damaged > 0 => FoundState::BothDamaged,
+            (None, None) => FoundState::New,
+            _ => FoundState::OneCopyDamaged,
         };
-        Ok((Self { folder: folder.to_owned(), state }, found))
+        let copies = Copies {
+            generation: of_a.max(of_b).unwrap_or(0),
+            first: usize::from(of_a > of_b),
+            uneven: of_a.is_none() || of_a != of_b,
+        };
+        let newest = if of_a > of_b { a } else { b };
+        let current = ArcSwap::from_pointee(newest.unwrap_or_else(State::new));
+        Ok((Self { folder: folder.to_owned(), current, copies: Mutex::new(copies) }, found))
     }
 
-    pub(super) fn get(&self) -> &State {
-        &self.state
+    /// The state as it is on stable storage.
+    pub(super) fn get(&self) -> Arc<State> {
+        self.current.load_full()
     }
 
-    /// Changes the state, and keeps the change only if it is on stable
-    /// storage. One copy at a time, so that a cut damages at most one.
-    pub(super) fn update<T>(&mut self, change: impl FnOnce(&mut State) -> T) -> io::Result<T> {
-        let mut next = self.state.clone();
+    /// Changes the state, and keeps the change only if both copies are on
+    /// stable storage. One copy at a time, so that a cut damages at most one.
+    pub(super) fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> io::Result<T> {
+        let mut copies = lock(&self.copies);
+        let current = self.get();
+        let mut next = State::clone(&current);
         let result = change(&mut next);
-        if next == self.state && next.generation > 0 {
+        if next == *current && !copies.uneven {
             return Ok(result);
         }
-        next.generation += 1;
-        // Numbers must never go back, even where the disk refuses the rest.
-        for name in COPIES {
-            checked_file::write(&self.folder.join(name), &next)?;
+        let may_be_new = std::mem::replace(&mut copies.uneven, true);
+        // Never one that a failed write may have left: the higher is the newer.
+        copies.generation += 1;
+        next.generation = copies.generation;
+        for at in [copies.first, 1 - copies.first] {
+            copies.first = at;
+            checked_file::write(&self.folder.join(COPIES[at]), &next, COPY_LEN)?;
         }
-        if next.generation == 1 {
+        if may_be_new {
             sync_folder(&self.folder)?;
         }
-        self.state = next;
+        copies.uneven = false;
+        self.current.store(Arc::new(next));
         Ok(result)
     }
+}
+
+/// Whether the error means that what was written is not there any more. Any
+/// other may pass, and must not cost the positions.
+fn is_damage(error: &io::Error) -> bool {
+    let of_the_medium = [rustix::io::Errno::IO, rustix::io::Errno::UCLEAN];
+    error.kind() == io::ErrorKind::InvalidData
+        || of_the_medium.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 impl State {
@@ -158,16 +200,27 @@ impl State {
         }
     }
 
-    /// Notes numbers without a record, in order and without overlap.
-    pub(super) fn add_hole(&mut self, hole: Hole) {
-        if hole.from >= hole.until || self.holes.contains(&hole) {
-            return;
+    /// Notes numbers without a record, in order; what another hole already
+    /// tells stays told by that. Returns how many numbers are new.
+    pub(super) fn add_hole(&mut self, hole: Hole) -> u64 {
+        let mut new = Vec::new();
+        let mut from = hole.from;
+        for known in self.holes.iter().filter(|k| k.until > hole.from && k.from < hole.until) {
+            if from < known.from {
+                new.push(Hole { from, until: known.from, ..hole });
+            }
+            from = from.max(known.until);
         }
+        if from < hole.until {
+            new.push(Hole { from, ..hole });
+        }
+        let numbers = new.iter().map(|hole| hole.until - hole.from).sum();
         if hole.reason == HoleReason::Lost {
-            self.lost += hole.until - hole.from;
+            self.lost += numbers;
         }
-        let at = self.holes.partition_point(|other| other.from < hole.from);
-        self.holes.insert(at, hole);
+        self.holes.extend(new);
+        self.holes.sort_unstable_by_key(|hole| hole.from);
+        numbers
     }
 
     /// Moves the log's start; nothing below is asked for again.

@@ -92,7 +92,7 @@ impl Default for Config {
             timeout: Duration::from_secs(10),
             max_attempts: 10,
             backoff_min: Duration::from_millis(500),
-            backoff_max: Duration::from_secs(60),
+            backoff_max: Duration::from_mins(1),
             coalesce: Coalesce::Off,
             headers: BTreeMap::new(),
             token_file: None,

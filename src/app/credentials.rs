@@ -1,0 +1,97 @@
+//! Certificates, tokens, secrets and grants, read from where the configuration
+//! says.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use tracing::info;
+
+use crate::config::Config;
+use crate::orion::intake::Rules;
+use crate::pki;
+use crate::spark::Access;
+use crate::tls::{Acceptor, ClientCertificates, ServerTls, Versions};
+
+/// TLS of the Spark API: the configured certificate, or one of the gateway's
+/// own authority, which is made at the first start.
+pub(super) async fn spark_tls(config: &Config) -> Result<Arc<Acceptor>> {
+    let spark = &config.spark;
+    let own = config.pki_dir();
+    if spark.cert.is_none() {
+        let (dir, names) = (own.clone(), own_names(config));
+        if let Some(created) =
+            tokio::task::spawn_blocking(move || pki::ensure(&dir, &names)).await??
+        {
+            info!(dir = %created.dir.display(), "made a private authority and certificates");
+        }
+    }
+    let file = |name: &str| own.join(name);
+    let ca = match (&spark.client_ca, &spark.cert) {
+        (Some(ca), _) => Some(ca.clone()),
+        (None, None) => Some(file("ca.pem")),
+        (None, Some(_)) => None,
+    };
+    let clients = match (ca, &spark.token_file) {
+        (None, _) => ClientCertificates::None,
+        (Some(ca), Some(_)) => ClientCertificates::Optional { ca },
+        (Some(ca), None) => ClientCertificates::Required { ca },
+    };
+    let settings = ServerTls {
+        cert: spark.cert.clone().unwrap_or_else(|| file("server.pem")),
+        key: spark.key.clone().unwrap_or_else(|| file("server.key")),
+        clients,
+        versions: Versions::Tls13,
+    };
+    Ok(Arc::new(Acceptor::new(settings)?))
+}
+
+/// The address that Spark connects to is a name of the server too.
+fn own_names(config: &Config) -> Vec<String> {
+    let ip = config.spark.listen.ip();
+    if ip.is_unspecified() { Vec::new() } else { vec![ip.to_string()] }
+}
+
+/// TLS of a listener that asks for no client certificate; none without one.
+pub(super) fn own_tls(cert: Option<&Path>, key: Option<&Path>) -> Result<Option<Arc<Acceptor>>> {
+    let (Some(cert), Some(key)) = (cert, key) else { return Ok(None) };
+    let settings = ServerTls {
+        cert: cert.to_owned(),
+        key: key.to_owned(),
+        clients: ClientCertificates::None,
+        versions: Versions::Tls12And13,
+    };
+    Ok(Some(Arc::new(Acceptor::new(settings)?)))
+}
+
+/// Who may do what at the Spark API.
+pub(super) fn access(config: &Config) -> Result<Access> {
+    let spark = &config.spark;
+    let (tokens, denied) = (spark.token_file.as_deref(), spark.deny_file.as_deref());
+    Ok(Access::load(config.client.clone(), tokens, denied)?)
+}
+
+/// Who may do what at the pass-through's own listener; without tokens,
+/// whoever can connect.
+pub(super) fn pass_through_access(config: &Config) -> Result<Option<Access>> {
+    let Some(tokens) = &config.pass_through.token_file else { return Ok(None) };
+    let denied = config.spark.deny_file.as_deref();
+    Ok(Some(Access::load(config.client.clone(), Some(tokens), denied)?))
+}
+
+/// Routes and the intake's secret.
+pub(super) fn rules(config: &Config) -> Result<Rules> {
+    let secret = match &config.intake.secret_file {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read intake.secret_file {}", path.display()))?;
+            let secret = text.trim();
+            if secret.is_empty() {
+                bail!("intake.secret_file {} is empty: write the secret into it", path.display());
+            }
+            Some(secret.to_owned())
+        }
+    };
+    Ok(Rules { routes: config.route.clone(), secret })
+}

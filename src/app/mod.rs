@@ -1,0 +1,250 @@
+//! The wiring: the only module that knows all the others.
+
+mod credentials;
+mod listen;
+mod reload;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::admin::Admin;
+use crate::budget::Budget;
+use crate::config::{Config, Settings};
+use crate::orion::dead_letters::DeadLetters;
+use crate::orion::intake::Intake;
+use crate::orion::{IntakeMetrics, replay};
+use crate::serve::Limits;
+use crate::spark::api::Api;
+use crate::spark::{Access, PassThrough, SparkMetrics, Staging};
+use crate::status::Certificate;
+use crate::store::{self, Store};
+use crate::supervise::Supervisor;
+use crate::tls::{self, Acceptor};
+pub use listen::Addresses;
+use listen::Listeners;
+use reload::Reloadable;
+
+/// How long the logs may take to be sealed at the end.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+/// How often certificates are looked at.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_hours(12);
+
+/// The parts of a gateway, made and not yet running.
+struct Gateway {
+    store: Arc<Store>,
+    budget: Budget,
+    intake: Intake,
+    api: Api,
+    staging: Arc<Staging>,
+    pass_through: PassThrough,
+    replay: replay::Replay,
+    dead_letters: DeadLetters,
+    registry: Registry,
+    reloadable: Reloadable,
+    tls: Tls,
+}
+
+/// TLS of each listener that has it.
+struct Tls {
+    spark: Arc<Acceptor>,
+    intake: Option<Arc<Acceptor>>,
+    pass_through: Option<Arc<Acceptor>>,
+}
+
+/// Runs the gateway until it is told to stop. `started` is told the
+/// addresses once everything listens.
+///
+/// # Errors
+/// Where it cannot start, or ends without having been told to.
+pub async fn run(
+    settings: Settings,
+    file: Option<PathBuf>,
+    started: impl FnOnce(&Addresses),
+) -> Result<()> {
+    tls::install_provider();
+    let listeners = listen::listen(&settings).await?;
+    let addresses = listeners.addresses()?;
+    let config = settings.config;
+    let gateway = Gateway::make(&config, file).await?;
+    let store = Arc::clone(&gateway.store);
+    let (tasks, reloadable) = gateway.start(&config, listeners);
+
+    info!(id = config.id(), intake = %addresses.intake, spark = %addresses.spark, admin = %addresses.admin, data_dir = %config.data_dir.display(), "ready");
+    if let Some(path) = &config.addresses_file {
+        listen::tell_addresses(path, &addresses)?;
+    }
+    started(&addresses);
+
+    let ended = tasks.run(config.drain_timeout, || reloadable.reload()).await;
+    if tokio::time::timeout(CLOSE_DEADLINE, store.close()).await.is_err() {
+        warn!("the logs could not be sealed in time; the next start recovers them");
+    }
+    let _ = std::fs::remove_file(config.admin_socket());
+    info!("stopped");
+    Ok(ended?)
+}
+
+impl Gateway {
+    async fn make(config: &Config, file: Option<PathBuf>) -> Result<Self> {
+        let mut registry = Registry::with_prefix("ngsi_ferry");
+        let store = open_store(config, &mut registry).await?;
+        let tls = Tls {
+            spark: credentials::spark_tls(config).await?,
+            intake: credentials::own_tls(
+                config.intake.cert.as_deref(),
+                config.intake.key.as_deref(),
+            )?,
+            pass_through: credentials::own_tls(
+                config.pass_through.cert.as_deref(),
+                config.pass_through.key.as_deref(),
+            )?,
+        };
+        let access = Arc::new(ArcSwap::from_pointee(credentials::access(config)?));
+        let pass_through_access = credentials::pass_through_access(config)?;
+        let rules = Arc::new(ArcSwap::from_pointee(credentials::rules(config)?));
+        let budget = Budget::new(config.bytes_in_flight);
+        let signs_of_life = Arc::new(Notify::new());
+        let spark_metrics = SparkMetrics::register(&mut registry);
+        let write_backs = store.write_backs();
+        let dead_letters =
+            DeadLetters::open(Arc::clone(store.dead_letters()), Arc::clone(write_backs)).await?;
+        let replay = replay::Replay::new(
+            config.orion.clone(),
+            replay::Logs::from(&*store),
+            dead_letters.clone(),
+            replay::Metrics::register(&mut registry),
+            Arc::clone(&signs_of_life),
+        )?;
+        let expiry = config.spark.stage_expiry;
+        let staging =
+            Arc::new(Staging::new(Arc::clone(write_backs), expiry, spark_metrics.clone()));
+        let pass_through = PassThrough {
+            log: Arc::clone(write_backs),
+            budget: budget.clone(),
+            max_body: config.spark.max_body,
+            body_timeout: config.spark.body_timeout,
+            metrics: spark_metrics.clone(),
+        };
+        let intake = Intake::new(
+            config.intake.clone(),
+            Arc::clone(&rules),
+            Arc::clone(&store),
+            budget.clone(),
+            signs_of_life,
+            IntakeMetrics::register(&mut registry),
+        );
+        let api = Api {
+            config: config.spark.clone(),
+            id: config.id(),
+            access: Arc::clone(&access),
+            store: Arc::clone(&store),
+            budget: budget.clone(),
+            staging: Arc::clone(&staging),
+            pass_through: pass_through.clone(),
+            metrics: spark_metrics,
+        };
+        let reloadable = Reloadable {
+            file,
+            config: config.clone(),
+            rules,
+            access,
+            pass_through_access: pass_through_access
+                .map(|access: Access| Arc::new(ArcSwap::from_pointee(access))),
+            acceptors: tls.acceptors(),
+            store: Arc::clone(&store),
+            replay: replay.handle(),
+        };
+        Ok(Self {
+            store,
+            budget,
+            intake,
+            api,
+            staging,
+            pass_through,
+            replay,
+            dead_letters,
+            registry,
+            reloadable,
+            tls,
+        })
+    }
+
+    fn start(self, config: &Config, listeners: Listeners) -> (Supervisor, Reloadable) {
+        let mut tasks = Supervisor::new();
+        let stop = tasks.stop_token();
+        let Self { store, tls, reloadable, .. } = self;
+        let certificates = tls.acceptors().iter().map(|tls| tls.settings().cert.clone()).collect();
+        let admin = Arc::new(Admin {
+            id: config.id(),
+            started: SystemTime::now(),
+            store: Arc::clone(&store),
+            dead_letters: self.dead_letters,
+            replay: self.replay.handle(),
+            budget: self.budget,
+            certificates,
+            registry: self.registry,
+            stop: stop.clone(),
+        });
+        tasks.spawn("intake", self.intake.run(listeners.intake, tls.intake, stop.clone()));
+        tasks.spawn("spark API", self.api.run(listeners.spark, tls.spark, stop.clone()));
+        tasks.spawn("staging", self.staging.run(stop.clone()));
+        tasks.spawn("replay", run_replay(self.replay, stop.clone()));
+        if let Some(listener) = listeners.pass_through {
+            let limits = Limits {
+                connections: config.spark.max_connections,
+                handshake: config.spark.body_timeout,
+                head: config.spark.body_timeout,
+            };
+            let access = reloadable.pass_through_access.clone();
+            let stop = stop.clone();
+            let served = self.pass_through.run(listener, tls.pass_through, access, limits, stop);
+            tasks.spawn("pass-through", served);
+        }
+        tasks.spawn("certificate watch", warn_of_expiry(Arc::clone(&admin), stop.clone()));
+        tasks.spawn("admin", Arc::clone(&admin).show(listeners.admin));
+        tasks.spawn("command line", admin.command(listeners.command));
+        tasks.spawn("retention", store.tidy(stop));
+        (tasks, reloadable)
+    }
+}
+
+impl Tls {
+    fn acceptors(&self) -> Vec<Arc<Acceptor>> {
+        let all = [Some(&self.spark), self.intake.as_ref(), self.pass_through.as_ref()];
+        all.into_iter().flatten().cloned().collect()
+    }
+}
+
+async fn open_store(config: &Config, registry: &mut Registry) -> Result<Arc<Store>> {
+    let metrics = store::Metrics::register(registry);
+    let (folder, store, streams) =
+        (config.data_dir.clone(), config.store.clone(), config.stream.clone());
+    let opened =
+        tokio::task::spawn_blocking(move || Store::open(&folder, store, streams, metrics)).await?;
+    Ok(Arc::new(opened?))
+}
+
+async fn run_replay(replay: replay::Replay, stop: CancellationToken) {
+    if let Err(error) = replay.run(stop).await {
+        error!(%error, "the replay ended");
+    }
+}
+
+async fn warn_of_expiry(admin: Arc<Admin>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(CERTIFICATE_INTERVAL);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        for path in &admin.certificates {
+            if let Some(problem) = Certificate::of(path).problem {
+                warn!(certificate = %path.display(), problem, "a certificate needs care");
+            }
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What the store promises, checked through its public API on a real disk.
+
+mod support;
+
+mod crash;
+mod damage;
+mod flipped_bits;
+mod full_disk;
+mod keeping;
+mod positions;
+mod reading;
+mod retention;
