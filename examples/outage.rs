@@ -96,13 +96,13 @@ async fn run(args: &Args) -> Result<bool> {
     });
     let stop = CancellationToken::new();
     tokio::spawn(orion.serve(scene.subscribe()));
-    let sending = orion::send(
+    let sending = tokio::spawn(orion::send(
         args.rate,
         gateway.watch(),
         scene.subscribe(),
         Arc::clone(&ledger),
         stop.clone(),
-    );
+    ));
     tokio::spawn(line.carry(scene.subscribe(), gateway.watch()));
     tokio::spawn(spark.run());
 
@@ -111,7 +111,7 @@ async fn run(args: &Args) -> Result<bool> {
     let played = async {
         let restart = play(total, &mut gateway, &scene).await?;
         stop.cancel();
-        sending.await;
+        sending.await?;
         scene.send_modify(|scene| scene.what = "Orion sends no more; the rest arrives");
         let deadline = Instant::now() + PATIENCE;
         while !ledger.figures().is_settled() && Instant::now() < deadline {
