@@ -107,7 +107,9 @@ async fn run(args: &Args) -> Result<bool> {
     tokio::spawn(spark.run());
 
     let total = Duration::from_secs(args.seconds.into());
-    let mut view = View::new(total, Arc::clone(&ledger), scene.subscribe());
+    // The line is cut for so long while Orion sends.
+    let largest = u64::from(args.rate) * u64::from(args.seconds) * 3 / 10;
+    let mut view = View::new(total, largest, Arc::clone(&ledger), scene.subscribe());
     let played = async {
         let restart = play(total, &mut gateway, &scene).await?;
         stop.cancel();

@@ -47,7 +47,13 @@ struct Measured {
 }
 
 impl View {
-    pub fn new(total: Duration, ledger: Arc<Ledger>, scene: watch::Receiver<Scene>) -> Self {
+    /// `largest` is the backlog to be expected: what the bars are drawn against.
+    pub fn new(
+        total: Duration,
+        largest: u64,
+        ledger: Arc<Ledger>,
+        scene: watch::Receiver<Scene>,
+    ) -> Self {
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_millis(500));
         let on_terminal = stdout().is_terminal();
         Self {
@@ -64,7 +70,7 @@ impl View {
             rates: [0; 3],
             gateway: Measured::default(),
             history: [Vec::new(), Vec::new()],
-            largest: 100,
+            largest: largest.max(1),
         }
     }
 
@@ -198,7 +204,7 @@ impl View {
                 "  for Orion  {}",
                 self.colour("36", &spark_line(&self.history[1], self.largest))
             ),
-            format!("  {:>11}{}", "", "▔".repeat(HISTORY)),
+            format!("  {:>9}  {:<30}{:>30}", "time", "0:00", clock(self.total)),
         ]);
         let mut frame = String::new();
         if self.drawn > 0 {
@@ -212,7 +218,7 @@ impl View {
         let _ = stdout().write_all(frame.as_bytes()).and_then(|()| stdout().flush());
     }
 
-    fn picture(&self, scene: &Scene) -> [String; 3] {
+    fn picture(&self, scene: &Scene) -> [String; 2] {
         let way = |is_up: bool, there: &str, back: &str| {
             if is_up {
                 (self.colour("32", there), self.colour("32", back))
@@ -232,7 +238,6 @@ impl View {
         [
             format!("  {orion}  {notify}  {gateway}  {read}  {}", self.bold("Spark")),
             format!("         {apply}           {write}"),
-            format!("         {:9}           {:9}", "plant", "the line"),
         ]
     }
 
