@@ -96,13 +96,20 @@ pub async fn serve<C: Connection>(
             let mut client = Client { address: Some(address), name: None };
             match tls {
                 None => drive(stream, limits, stop, connect(client)).await,
-                Some(acceptor) => match acceptor.accept(stream, limits.handshake).await {
-                    Ok((stream, peer)) => {
-                        client.name = peer.name;
-                        drive(stream, limits, stop, connect(client)).await;
+                Some(acceptor) => {
+                    // A client that is silent until then was promised nothing.
+                    let accepting = acceptor.accept(stream, limits.handshake);
+                    match stop.run_until_cancelled(accepting).await {
+                        None => {}
+                        Some(Ok((stream, peer))) => {
+                            client.name = peer.name;
+                            drive(stream, limits, stop, connect(client)).await;
+                        }
+                        Some(Err(error)) => {
+                            warn!(peer = %address, %error, "a TLS connection was refused");
+                        }
                     }
-                    Err(error) => warn!(peer = %address, %error, "a TLS connection was refused"),
-                },
+                }
             }
             drop(permit);
         });

@@ -254,9 +254,9 @@ impl Session {
         }
         let expected = serve::content_length(&request).unwrap_or(self.api.config.max_body);
         let share = 2 * expected.min(self.api.config.max_body);
-        let _share = self.api.budget.take(usize::try_from(share).unwrap_or(usize::MAX)).await;
+        let share = self.api.budget.take(usize::try_from(share).unwrap_or(usize::MAX)).await;
         let rows = self.body(request).await?;
-        let staged = self.api.staging.stage(batch, attempt, rows).await;
+        let staged = self.api.staging.stage(batch, attempt, rows, share).await;
         staged.map(|done| self::done("staged", done)).map_err(|error| staging_refused(&error))
     }
 

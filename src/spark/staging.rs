@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::SparkMetrics;
+use crate::budget::Share;
 use crate::ngsi;
 use crate::record::{Record, Sequence};
 use crate::store::{AppendError, Log, PositionError, ReadError};
@@ -140,15 +141,50 @@ impl Staging {
         }
     }
 
-    /// Keeps the rows of one task's attempt.
+    /// Keeps the rows of one task's attempt, and `share`, their memory, until
+    /// then.
     pub(super) async fn stage(
+        self: &Arc<Self>,
+        batch: Batch,
+        attempt: String,
+        rows: Bytes,
+        share: Share,
+    ) -> Result<Done, StagingError> {
+        check_rows(&rows)?;
+        self.ready().await?;
+        let staging = Arc::clone(self);
+        to_the_end(async move {
+            let staged = staging.stage_now(batch, attempt, rows).await;
+            drop(share);
+            staged
+        })
+        .await
+    }
+
+    /// Makes the named attempts count, in their order, in one atomic step.
+    pub(super) async fn commit(
+        self: &Arc<Self>,
+        batch: Batch,
+        attempts: Vec<String>,
+    ) -> Result<Done, StagingError> {
+        self.ready().await?;
+        let staging = Arc::clone(self);
+        to_the_end(async move { staging.commit_now(batch, attempts).await }).await
+    }
+
+    /// Drops what is staged for a batch.
+    pub(super) async fn abort(self: &Arc<Self>, batch: Batch) -> Result<Done, StagingError> {
+        self.ready().await?;
+        let staging = Arc::clone(self);
+        to_the_end(async move { staging.abort_now(batch).await }).await
+    }
+
+    async fn stage_now(
         &self,
         batch: Batch,
         attempt: String,
         rows: Bytes,
     ) -> Result<Done, StagingError> {
-        check_rows(&rows)?;
-        self.ready().await?;
         if self.ledger.lock().await.is_settled(&batch, &attempt) {
             return Ok(Done::Before);
         }
@@ -158,13 +194,7 @@ impl Staging {
         Ok(Done::Now)
     }
 
-    /// Makes the named attempts count, in their order, in one atomic step.
-    pub(super) async fn commit(
-        &self,
-        batch: Batch,
-        attempts: Vec<String>,
-    ) -> Result<Done, StagingError> {
-        self.ready().await?;
+    async fn commit_now(&self, batch: Batch, attempts: Vec<String>) -> Result<Done, StagingError> {
         // Held to the end: two commits of one batch must not both count.
         let mut ledger = self.ledger.lock().await;
         if ledger.committed.get(&batch.query).is_some_and(|last| *last >= batch.batch) {
@@ -180,9 +210,7 @@ impl Staging {
         Ok(Done::Now)
     }
 
-    /// Drops what is staged for a batch.
-    pub(super) async fn abort(&self, batch: Batch) -> Result<Done, StagingError> {
-        self.ready().await?;
+    async fn abort_now(&self, batch: Batch) -> Result<Done, StagingError> {
         let mut ledger = self.ledger.lock().await;
         if !ledger.staged.contains_key(&batch) {
             return Ok(Done::Before);
@@ -248,6 +276,8 @@ impl Ledger {
         let mut found = Vec::with_capacity(attempts.len());
         for attempt in attempts {
             match staged.and_then(|staged| staged.get(&attempt)) {
+                // Named twice it is still one.
+                Some(staged) if found.iter().any(|one: &Attempt| one.seq == staged.seq) => {}
                 Some(staged) => found.push(Attempt { attempt, seq: staged.seq }),
                 None => missing.push(attempt),
             }
@@ -282,6 +312,15 @@ impl Ledger {
         }
         expired
     }
+}
+
+/// Runs a step on a task of its own. Whoever asked for it may go in the middle,
+/// and what is in the log by then must be in the ledger too: a commit that it
+/// did not know of would be taken once more.
+async fn to_the_end(
+    step: impl Future<Output = Result<Done, StagingError>> + Send + 'static,
+) -> Result<Done, StagingError> {
+    tokio::spawn(step).await.unwrap_or(Err(StagingError::Append(AppendError::Closed)))
 }
 
 /// Refuses a bad row now, while somebody is there to hear it.

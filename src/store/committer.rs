@@ -11,6 +11,7 @@ use tracing::{error, info};
 
 use super::chain::{Active, Sealed};
 use super::group::{Group, Packer};
+use super::linger::Linger;
 use super::log::Shared;
 use super::retention;
 use super::segment::{CHUNK_LEN, Seal, Segment, SegmentError};
@@ -45,10 +46,17 @@ enum Condition {
     Failed,
 }
 
+/// The appends of a group that is being gathered.
+#[derive(Default)]
+struct Gathered {
+    appends: Vec<Append>,
+    records: usize,
+    bytes: usize,
+}
+
 pub(super) struct Committer {
     shared: Arc<Shared>,
-    linger: Duration,
-    runtime: tokio::runtime::Handle,
+    linger: Linger,
     packer: Packer,
     lines: Vec<u8>,
 }
@@ -56,8 +64,7 @@ pub(super) struct Committer {
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, linger: Duration, level: i32) -> std::io::Result<Self> {
         let packer = Packer::new(level)?;
-        let runtime = tokio::runtime::Handle::try_current().map_err(std::io::Error::other)?;
-        Ok(Self { shared, linger, runtime, packer, lines: Vec::new() })
+        Ok(Self { shared, linger: Linger::new(linger), packer, lines: Vec::new() })
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -65,6 +72,7 @@ impl Committer {
     }
 
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        self.shared.meeting.join();
         while let Some(command) = commands.blocking_recv() {
             let mut next = Some(command);
             while let Some(command) = next.take() {
@@ -117,36 +125,28 @@ impl Committer {
         first: Append,
         commands: &mut mpsc::Receiver<Command>,
     ) -> (Vec<Append>, Option<Command>) {
-        let mut records = first.lines.len();
-        let mut bytes: usize = first.lines.iter().map(Line::len).sum();
-        let mut group = vec![first];
-        let deadline = tokio::time::Instant::now() + self.linger;
-        while records < MAX_GROUP_RECORDS && bytes < MAX_GROUP_BYTES {
-            let waiting = match commands.try_recv() {
-                Ok(command) => Some(command),
-                Err(_) if self.linger.is_zero() => None,
-                Err(_) => self.receive_until(deadline, commands),
-            };
-            match waiting {
-                Some(Command::Append(append)) => {
-                    records += append.lines.len();
-                    bytes += append.lines.iter().map(Line::len).sum::<usize>();
-                    group.push(append);
+        let mut group = Gathered::default();
+        self.take(first, &mut group);
+        let mut lingered = false;
+        while group.records < MAX_GROUP_RECORDS && group.bytes < MAX_GROUP_BYTES {
+            match commands.try_recv() {
+                Ok(Command::Append(append)) => self.take(append, &mut group),
+                Ok(other) => return (group.appends, Some(other)),
+                Err(_) if lingered => break,
+                Err(_) => {
+                    self.linger.wait(&self.shared.meeting, group.appends.len());
+                    lingered = true;
                 }
-                other => return (group, other),
             }
         }
-        (group, None)
+        (group.appends, None)
     }
 
-    fn receive_until(
-        &self,
-        deadline: tokio::time::Instant,
-        commands: &mut mpsc::Receiver<Command>,
-    ) -> Option<Command> {
-        self.runtime.block_on(async {
-            tokio::time::timeout_at(deadline, commands.recv()).await.ok().flatten()
-        })
+    fn take(&self, append: Append, group: &mut Gathered) {
+        self.shared.meeting.take();
+        group.records += append.lines.len();
+        group.bytes += append.lines.iter().map(Line::len).sum::<usize>();
+        group.appends.push(append);
     }
 
     fn commit(&mut self, appends: Vec<Append>) {
@@ -165,7 +165,9 @@ impl Committer {
                 if self.shared.failing.swap(false, Ordering::Relaxed) {
                     info!(log = self.shared.name, "the log is written again");
                 }
-                self.shared.metrics.committed(seq - next, self.lines.len(), started.elapsed());
+                let took = started.elapsed();
+                self.linger.committed(&self.shared.meeting, appends.len(), took);
+                self.shared.metrics.committed(seq - next, self.lines.len(), took);
                 let mut from = next;
                 for append in appends {
                     let until = from + append.lines.len() as u64;
@@ -296,19 +298,19 @@ impl Committer {
             error!(log = self.shared.name, %folder, %error, "a segment could not be sealed");
         }
         if condition == Condition::Good {
-            // Readers at the end of the log are likely to want it still, and
-            // sled locks it for as long as one of them has it.
-            let (slot, surplus) = {
-                let mut opened = lock(&self.shared.opened);
-                (opened.slot(seal.first), opened.keep(seal.first, &segment))
-            };
+            // sled locks it for as long as a reader has it: the next reader
+            // must find the same one. Without any it is closed, for memory.
+            let slot = lock(&self.shared.opened).slot(seal.first);
             *lock(&slot) = Arc::downgrade(&segment);
-            drop(surplus);
         }
         let mut chain = lock(&self.shared.chain);
-        if let Some(active) = chain.active.take() {
+        let active = chain.active.take();
+        if let Some(active) = &active {
             chain.sealed.push_back(Sealed { seal: active.seal, disk_bytes: active.disk_bytes });
         }
+        drop(chain);
+        // Closing a database takes milliseconds, in which readers may go on.
+        drop((active, segment));
     }
 
     /// Leaves the log so that the next start needs no recovery.

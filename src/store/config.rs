@@ -23,8 +23,9 @@ pub struct Config {
     /// Bytes on the disk at which a segment is sealed and the next begun.
     #[serde(with = "crate::units::size")]
     pub segment_bytes: u64,
-    /// How long a commit waits for more records. None is needed for speed;
-    /// some saves flash where notifications trickle.
+    /// Longest wait for a fuller group: for as many requests as the last
+    /// commit answered, and never longer than that commit took. Fewer, larger
+    /// writes spare the flash; a lone client never waits.
     #[serde(with = "crate::units::duration")]
     pub linger: Duration,
     /// zstd's level for stored groups.
@@ -58,7 +59,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             segment_bytes: 16 << 20,
-            linger: Duration::ZERO,
+            linger: Duration::from_millis(2),
             compression_level: 1,
             min_free: 128 << 20,
             max_streams: 64,

@@ -27,6 +27,7 @@ use super::checked_file::sync_folder;
 use super::committer::{Append, Command, Committer};
 use super::config::LogLimits;
 use super::disk::Disk;
+use super::linger::Meeting;
 use super::metrics::LogMetrics;
 use super::reader::Opened;
 use super::recovery;
@@ -68,6 +69,8 @@ pub(super) struct Shared {
     pub room: Notify,
     pub disk: Arc<Disk>,
     pub metrics: LogMetrics,
+    /// Where producers wake a committer that waits for a fuller group.
+    pub meeting: Meeting,
     /// A tidying is wanted or under way.
     pub tidy_wanted: AtomicBool,
     /// The segment that is being written cannot be read: a new one is wanted.
@@ -141,6 +144,7 @@ impl Log {
                 room: Notify::new(),
                 disk: setup.disk,
                 metrics: setup.metrics,
+                meeting: Meeting::default(),
                 tidy_wanted: AtomicBool::new(false),
                 seal_wanted: AtomicBool::new(false),
                 failing: AtomicBool::new(false),
@@ -191,6 +195,7 @@ impl Log {
         let (reply, answer) = oneshot::channel();
         let append = Command::Append(Append { lines, reply });
         self.commands.send(append).await.map_err(|_| AppendError::Closed)?;
+        self.shared.meeting.hand_in();
         Ok(Appending(answer))
     }
 

@@ -9,6 +9,7 @@ mod config;
 mod disk;
 mod group;
 mod identity;
+mod linger;
 mod log;
 mod metrics;
 mod quarantine;

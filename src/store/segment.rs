@@ -234,12 +234,14 @@ impl Segment {
     /// error the segment must not be written or synced again: the kernel may
     /// have marked the failed pages clean.
     pub(super) fn write(&self, group: &Group) -> Result<(), SegmentError> {
-        let mut batch = sled::Batch::default();
-        for (chunk, bytes) in (0..).zip(group.to_chunks(CHUNK_LEN)) {
-            batch.insert(&key(group.header.first, chunk), bytes);
-        }
         guarded(|| {
-            self.db.apply_batch(batch)?;
+            // The head last: a group that was cut short in between has none,
+            // and counts as never written. (A batch would be atomic too, but
+            // writes a page more for each commit.)
+            let chunks = group.to_chunks(CHUNK_LEN);
+            for (chunk, bytes) in (0..group.header.chunks).zip(chunks).rev() {
+                self.db.insert(key(group.header.first, chunk), bytes)?;
+            }
             Ok(())
         })?;
         self.sync()
@@ -278,7 +280,12 @@ impl Segment {
             let resume = next.map(|(next, _)| first_of(&next));
             Ok(Found::Damaged { first, resume, damage })
         };
-        let Some(head) = self.db.get(key(first, 0))? else { return damaged(Damaged::Short) };
+        let Some(head) = self.db.get(key(first, 0))? else {
+            let found = damaged(Damaged::Short)?;
+            // At the very end it is a group that was never completed.
+            let is_last = matches!(found, Found::Damaged { resume: None, .. });
+            return Ok(if is_last { Found::End } else { found });
+        };
         let header = match GroupHeader::decode(first, &head) {
             Ok(header) => header,
             Err(damage) => return damaged(damage),

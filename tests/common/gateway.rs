@@ -78,6 +78,13 @@ impl Setup {
     /// The program with this setup's variables, for other commands than `run`.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ngsi-ferry"));
+        // Settings of the tests, and of whoever runs them, are none of its own.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if name.starts_with("NGSI_FERRY_") && name != "NGSI_FERRY_LOG" {
+                command.env_remove(&*name);
+            }
+        }
         command.args(arguments).envs(self.variables.iter().cloned()).current_dir(self.folder());
         command
     }
@@ -167,8 +174,13 @@ impl Gateway {
     }
 
     /// SIGTERM; returns how it ended.
-    pub async fn stop(mut self) -> (Setup, ExitStatus) {
+    pub async fn stop(self) -> (Setup, ExitStatus) {
         self.signal("TERM");
+        self.ends().await
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ends(mut self) -> (Setup, ExitStatus) {
         let ended = tokio::time::timeout(DEADLINE, self.child.wait()).await;
         (self.setup, ended.expect("the gateway does not stop").unwrap())
     }

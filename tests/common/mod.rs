@@ -9,4 +9,5 @@ pub mod fixtures;
 pub mod gateway;
 pub mod http;
 pub mod orion;
+pub mod spark;
 pub mod wire;

@@ -192,6 +192,31 @@ impl DeadLetters {
     /// entities was delivered; [`Error::Unknown`], [`Error::NotARequest`], or
     /// where a log did not take it.
     pub async fn retry(&self, id: Sequence, force: bool) -> Result<(), Error> {
+        let letters = self.clone();
+        self.to_the_end(async move { letters.retry_now(id, force).await }).await
+    }
+
+    /// Gives a dead letter up.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`], or where the log did not take it.
+    pub async fn drop(&self, id: Sequence) -> Result<(), Error> {
+        let letters = self.clone();
+        self.to_the_end(async move { letters.drop_now(id).await }).await
+    }
+
+    /// Runs a step on a task of its own: whoever asked for it may go in the
+    /// middle, and would leave a write-back that is sent and still dead.
+    async fn to_the_end(
+        &self,
+        step: impl Future<Output = Result<(), Error>> + Send + 'static,
+    ) -> Result<(), Error> {
+        let closed =
+            || Error::Append { log: self.inner.log.name().to_owned(), source: AppendError::Closed };
+        tokio::spawn(step).await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    async fn retry_now(&self, id: Sequence, force: bool) -> Result<(), Error> {
         let _one = self.inner.changing.lock().await;
         let listed = self.show(id).await?;
         if listed.superseded && !force {
@@ -209,11 +234,7 @@ impl DeadLetters {
         self.resolve(id, How::Retried).await
     }
 
-    /// Gives a dead letter up.
-    ///
-    /// # Errors
-    /// [`Error::Unknown`], or where the log did not take it.
-    pub async fn drop(&self, id: Sequence) -> Result<(), Error> {
+    async fn drop_now(&self, id: Sequence) -> Result<(), Error> {
         let _one = self.inner.changing.lock().await;
         self.index().superseded(id).ok_or(Error::Unknown(id))?;
         self.resolve(id, How::Dropped).await

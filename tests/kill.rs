@@ -1,0 +1,47 @@
+//! kill -9 under load, again and again: what was acknowledged is there, and
+//! what was accepted reaches Orion.
+//!
+//! `NGSI_FERRY_KILL_ROUNDS` sets how often, `NGSI_FERRY_SEED` repeats a run as
+//! far as chance allows: bodies, faults and the moments of the kills come from
+//! it, the order in which tasks run does not.
+
+mod common;
+
+#[path = "kill/campaign.rs"]
+mod campaign;
+#[path = "kill/drivers.rs"]
+mod drivers;
+#[path = "kill/life.rs"]
+mod life;
+#[path = "kill/orion_side.rs"]
+mod orion_side;
+#[path = "kill/seed.rs"]
+mod seed;
+#[path = "kill/senders.rs"]
+mod senders;
+#[path = "kill/streams.rs"]
+mod streams;
+#[path = "kill/writers.rs"]
+mod writers;
+
+use std::time::SystemTime;
+
+use campaign::Campaign;
+
+fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_changed_or_reordered_whenever_the_gateway_is_killed() {
+    let rounds = setting("NGSI_FERRY_KILL_ROUNDS").unwrap_or(12);
+    let now = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let seed = setting("NGSI_FERRY_SEED").unwrap_or_else(now);
+    eprintln!("{rounds} rounds; again with NGSI_FERRY_SEED={seed}");
+    let mut campaign = Campaign::new(seed).await;
+    for round in 0..rounds {
+        campaign.round(round).await;
+    }
+    eprintln!("{}", campaign.end().await);
+}

@@ -1,0 +1,202 @@
+//! What comes out of a stream: read while it is written, and audited after
+//! each kill.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::Method;
+use ngsi_ferry::record::Record;
+use serde_json::{Value, json};
+
+use super::life::Life;
+use super::seed::{self, Seed};
+use super::senders::Ledger;
+use crate::common::spark::{Reply, Spark};
+
+/// What is known of one stream, over all lives.
+#[derive(Clone)]
+pub struct Stream {
+    pub name: &'static str,
+    contents: Seed,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    epoch: Option<String>,
+    /// Id by number: no number may ever carry another one.
+    seen: BTreeMap<u64, u64>,
+    /// Where the reader goes on.
+    read: u64,
+    /// All below was audited, and may be deleted.
+    audited: u64,
+    /// The highest position that the reader asked for, and that it was told.
+    asked: u64,
+    told: u64,
+}
+
+impl Stream {
+    pub fn new(name: &'static str, contents: Seed) -> Self {
+        Self { name, contents, known: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads until the gateway is gone; acknowledges now and then.
+    pub async fn follow(self, spark: Spark, mut chance: Seed, acknowledges: bool, life: Life) {
+        let mut from = self.lock().read;
+        loop {
+            let Ok((next, _)) = self.read(&spark, from, "10s", &life).await else { return };
+            from = next;
+            self.lock().read = next;
+            if acknowledges && chance.one_in(2) && self.acknowledge(&spark, "reader").await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Reads once, checks each record, and remembers what it is.
+    async fn read(
+        &self,
+        spark: &Spark,
+        from: u64,
+        wait: &str,
+        life: &Life,
+    ) -> reqwest::Result<(u64, Vec<(u64, u64)>)> {
+        let epoch = self.lock().epoch.clone().map(|epoch| format!("&epoch={epoch}"));
+        let path = format!(
+            "/v1/streams/{}/records?from={from}&wait={wait}{}",
+            self.name,
+            epoch.unwrap_or_default()
+        );
+        let answer = spark.request(Method::GET, &path, &[], Vec::new()).await?;
+        if answer.status == 503 {
+            life.refused(&answer.body);
+        }
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        let header = |name: &str| answer.headers[name].to_str().unwrap().to_owned();
+        let next: u64 = header("ngsi-ferry-next").parse().unwrap();
+        let mut records = Vec::new();
+        for line in answer.body.split_inclusive('\n') {
+            let record = Record::decode(line.as_bytes()).unwrap();
+            records.push((record.seq, self.check(&record)));
+        }
+        let rises = records.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let within = records.iter().all(|(seq, _)| (from..next).contains(seq));
+        assert!(rises && within, "{path}: {records:?}, next {next}");
+        let mut known = self.lock();
+        known.epoch.get_or_insert(header("ngsi-ferry-epoch"));
+        for (seq, id) in &records {
+            let before = *known.seen.entry(*seq).or_insert(*id);
+            assert_eq!(before, *id, "{} {seq} has two contents", self.name);
+        }
+        Ok((next, records))
+    }
+
+    /// The body is exactly what was sent under its id.
+    fn check(&self, record: &Record) -> u64 {
+        let body = &record.notification.body;
+        let id = seed::id_of(body);
+        let id =
+            id.unwrap_or_else(|| panic!("{} {} is corrupted: {body:?}", self.name, record.seq));
+        let same = *body == seed::body(&self.contents, id);
+        assert!(same, "{} {} (id {id}) is corrupted", self.name, record.seq);
+        id
+    }
+
+    async fn put(&self, spark: &Spark, consumer: &str, position: u64) -> reqwest::Result<Reply> {
+        let path = format!("/v1/streams/{}/consumers/{consumer}", self.name);
+        let body = json!({ "epoch": self.lock().epoch, "position": position });
+        spark.request(Method::PUT, &path, &[], body.to_string().into_bytes()).await
+    }
+
+    async fn acknowledge(&self, spark: &Spark, consumer: &str) -> reqwest::Result<()> {
+        let position = {
+            let mut known = self.lock();
+            known.asked = known.asked.max(known.read);
+            known.read
+        };
+        let answer = self.put(spark, consumer, position).await?;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.json()["position"].as_u64(), Some(position), "{}", answer.body);
+        let mut known = self.lock();
+        known.told = known.told.max(position);
+        Ok(())
+    }
+
+    /// Both consumers exist before anything is sent: nothing is deleted that
+    /// was not audited.
+    pub async fn register(&self, spark: &Spark) {
+        self.put(spark, "auditor", 0).await.unwrap();
+        self.put(spark, "reader", 0).await.unwrap();
+    }
+
+    /// After a kill: everything that was acknowledged or read before is there,
+    /// once, in the order of sending, and is what it was.
+    pub async fn audit(&self, spark: &Spark, ledger: &Ledger, life: &Life) {
+        self.audit_position(spark).await;
+        let mut from = self.lock().audited;
+        let begun = from;
+        let mut found = BTreeMap::new();
+        loop {
+            let (next, records) = self.read(spark, from, "0s", life).await.unwrap();
+            found.extend(records);
+            if next == from {
+                break;
+            }
+            from = next;
+        }
+        for (seq, id) in self.lock().seen.range(begun..) {
+            assert!(found.contains_key(seq), "{} {seq} (id {id}) was read before", self.name);
+        }
+        let mut sent = ledger.lock();
+        let mut last: HashMap<u64, u64> = HashMap::new();
+        for (seq, id) in found {
+            let Some(sent) = sent.get_mut(&id).filter(|sent| sent.stream == self.name) else {
+                panic!("{} {seq}: id {id} was never sent here", self.name);
+            };
+            let before = sent.seq.replace(seq);
+            assert!(before.is_none_or(|before| before == seq), "id {id} is in {} twice", self.name);
+            let earlier = last.insert(sent.sender, id);
+            assert!(earlier.is_none_or(|earlier| earlier < id), "{earlier:?} is before {id}");
+        }
+        let of_this = sent.iter().filter(|(_, sent)| sent.stream == self.name);
+        let missing: Vec<u64> =
+            of_this.filter(|(_, s)| s.acknowledged && s.seq.is_none()).map(|(id, _)| *id).collect();
+        assert!(missing.is_empty(), "acknowledged, and not in {}: {missing:?}", self.name);
+        drop(sent);
+        self.lock().audited = from;
+        let audited = self.put(spark, "auditor", from).await.unwrap();
+        assert_eq!(audited.status, 200, "{}", audited.body);
+    }
+
+    /// The reader's position is one that it asked for, and none lower than it
+    /// was told.
+    async fn audit_position(&self, spark: &Spark) {
+        let path = format!("/v1/streams/{}", self.name);
+        let status = spark.request(Method::GET, &path, &[], Vec::new()).await.unwrap().json();
+        let consumers = status["consumers"].as_array().unwrap();
+        let position = |name: &str| {
+            let known: Option<&Value> = consumers.iter().find(|known| known["name"] == name);
+            known.unwrap_or_else(|| panic!("no {name} in {status}"))["position"].as_u64().unwrap()
+        };
+        let known = self.lock();
+        let reader = position("reader");
+        assert!((known.told..=known.asked).contains(&reader), "{reader}: {status}");
+        assert_eq!(position("auditor"), known.audited, "{status}");
+        assert_eq!(status["evicted"]["records"], 0, "{status}");
+        assert_eq!(status["lost"], 0, "{status}");
+    }
+
+    /// The reader has what was audited too, so that segments can go.
+    pub async fn catch_up(&self, spark: &Spark) {
+        {
+            let mut known = self.lock();
+            known.read = known.read.max(known.audited);
+        }
+        self.acknowledge(spark, "reader").await.unwrap();
+    }
+}

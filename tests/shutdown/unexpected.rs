@@ -1,0 +1,50 @@
+//! Ends that are not orderly.
+
+use std::time::{Duration, Instant};
+
+use crate::common::gateway::{Gateway, Setup};
+use crate::common::http::{self, Client};
+use crate::common::orion::notification::Notification;
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once_and_loses_nothing() {
+    let gateway = Gateway::start().await;
+    let whole = Notification::reading(1).to_bytes(gateway.intake, "/notify", "c");
+    let mut half = Client::connect(gateway.intake).await.unwrap();
+    half.send(&whole[..whole.len() - 5]).await.unwrap();
+    assert_eq!(http::once(gateway.intake, &whole).await.status, 204);
+    gateway.signal("TERM");
+    // The second one counts once the first was heard.
+    while Client::connect(gateway.intake).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let begun = Instant::now();
+    let (setup, ended) = gateway.stop().await;
+    assert!(!ended.success(), "{ended:?}");
+    // The drain would have taken 20 s.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{}", setup.log());
+    let gateway = setup.start().await;
+    assert_eq!(gateway.records("default", 0).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_gateway_that_cannot_listen_says_so_and_fails() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = Setup::new().set("INTAKE__LISTEN", &address).command(["run"]).output();
+    let output = output.await.unwrap();
+    assert!(!output.status.success());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("INTAKE__LISTEN") && text.contains("cannot listen"), "{text}");
+}
+
+#[tokio::test]
+async fn two_gateways_on_one_data_directory_are_refused() {
+    let gateway = Gateway::start().await;
+    let second = gateway.setup().command(["run"]).output().await.unwrap();
+    assert!(!second.status.success());
+    let text = String::from_utf8(second.stderr).unwrap();
+    assert!(text.contains("another ngsi-ferry"), "{text}");
+    let whole = Notification::reading(1).to_bytes(gateway.intake, "/notify", "c");
+    assert_eq!(http::once(gateway.intake, &whole).await.status, 204);
+}
