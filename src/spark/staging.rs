@@ -121,7 +121,9 @@ impl Staging {
                         error!(%error, "write-backs cannot be read; they are left out");
                         Vec::new()
                     });
-                    records.into_iter().for_each(|record| ledger.read(record));
+                    for record in records {
+                        ledger.read(record);
+                    }
                 }
                 Err(ReadError::Gone { earliest, .. }) => at = earliest,
                 Err(error) => {
