@@ -152,6 +152,15 @@ impl Stream {
         for (seq, id) in self.lock().seen.range(begun..) {
             assert!(found.contains_key(seq), "{} {seq} (id {id}) was read before", self.name);
         }
+        self.compare(found, ledger);
+        self.lock().audited = from;
+        let audited = self.put(spark, "auditor", from).await.unwrap();
+        assert_eq!(audited.status, 200, "{}", audited.body);
+    }
+
+    /// What was found is what was sent, once and in the order of each sender,
+    /// and all of it that was acknowledged.
+    fn compare(&self, found: BTreeMap<u64, u64>, ledger: &Ledger) {
         let mut sent = ledger.lock();
         let mut last: HashMap<u64, u64> = HashMap::new();
         for (seq, id) in found {
@@ -167,10 +176,6 @@ impl Stream {
         let missing: Vec<u64> =
             of_this.filter(|(_, s)| s.acknowledged && s.seq.is_none()).map(|(id, _)| *id).collect();
         assert!(missing.is_empty(), "acknowledged, and not in {}: {missing:?}", self.name);
-        drop(sent);
-        self.lock().audited = from;
-        let audited = self.put(spark, "auditor", from).await.unwrap();
-        assert_eq!(audited.status, 200, "{}", audited.body);
     }
 
     /// The reader's position is one that it asked for, and none lower than it

@@ -32,7 +32,7 @@ pub struct Trace {
 /// An answer, the request before it, and the syncs between.
 pub struct Answer<'a> {
     request: &'a Call,
-    answer: &'a Call,
+    reply: &'a Call,
     calls: &'a [Call],
     file: &'a str,
 }
@@ -87,7 +87,7 @@ impl Trace {
                 && holds(call, answer)
                 && let Some(request) = asked.remove(call.file.as_str())
             {
-                found.push(Answer { request, answer: call, calls: &self.calls, file });
+                found.push(Answer { request, reply: call, calls: &self.calls, file });
             }
         }
         found
@@ -98,7 +98,7 @@ impl Answer<'_> {
     fn between(&self) -> impl Iterator<Item = &Call> {
         self.calls.iter().filter(|call| {
             call.began > self.request.began
-                && call.began < self.answer.began
+                && call.began < self.reply.began
                 && call.file.contains(self.file)
         })
     }
@@ -110,12 +110,12 @@ impl Answer<'_> {
         for call in self.between() {
             let is_data = call.file.ends_with("/db");
             match call.name.as_str() {
-                "pwrite64" | "pwritev" if is_data && call.ended < self.answer.began => {
+                "pwrite64" | "pwritev" if is_data && call.ended < self.reply.began => {
                     written.get_or_insert(call.ended);
                 }
                 "fdatasync" | "fsync" if is_data && call.succeeded() => {
                     let covers = written.is_some_and(|written| call.began > written);
-                    if covers && call.ended < self.answer.began {
+                    if covers && call.ended < self.reply.began {
                         return true;
                     }
                 }
@@ -132,6 +132,6 @@ impl fmt::Display for Answer<'_> {
         for call in self.between() {
             writeln!(f, "  {} to {}: {}", call.began, call.ended, call.text)?;
         }
-        write!(f, "line {}: {}", self.answer.began, self.answer.text)
+        write!(f, "line {}: {}", self.reply.began, self.reply.text)
     }
 }

@@ -11,7 +11,9 @@ use crate::common::spark::Spark;
 async fn started(faults: &[Fault]) -> (OrionStandIn, Gateway, Spark) {
     let orion = OrionStandIn::start().await;
     create(&orion, "urn:a").await;
-    faults.iter().for_each(|fault| orion.inject(fault));
+    for fault in faults {
+        orion.inject(fault);
+    }
     let gateway = towards(&orion).start().await;
     let spark = Spark::of(&gateway);
     (orion, gateway, spark)
@@ -41,7 +43,7 @@ async fn an_increment_whose_answer_was_lost_is_a_dead_letter_and_never_counted_t
 async fn an_increment_in_flight_at_a_kill_is_a_dead_letter() {
     let gate = Gate::closed();
     let held = Fault::held_by(&gate).times(1);
-    let (orion, gateway, spark) = started(&[held.clone()]).await;
+    let (orion, gateway, spark) = started(std::slice::from_ref(&held)).await;
     spark.write("PATCH", &attrs("urn:a"), &n(json!({"$inc": 1}))).await;
     orion.wait_for(|_| held.hits() == 1).await;
     let setup = gateway.kill().await;

@@ -109,8 +109,8 @@ async fn a_tenant_may_have_an_orion_of_its_own_which_is_not_shown_the_others_tok
 async fn secrets_of_the_way_to_the_gateway_are_neither_stored_nor_passed_on() {
     let orion = OrionStandIn::start().await;
     let setup = towards(&orion).set("PASS_THROUGH__LISTEN", "127.0.0.1:0");
-    // Packed text would hide a secret from a search: what is stored of one
-    // record is not packed enough to matter, and dead letters show the rest.
+    // Of what is stored packed a search sees only what zstd leaves as it is; the
+    // dead letter and the requests show the rest.
     let gateway = setup.set("STORE__COMPRESSION_LEVEL", "1").start().await;
     let spark = Spark::of(&gateway);
     let secrets =
