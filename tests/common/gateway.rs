@@ -15,7 +15,7 @@ use ngsi_ferry::tls;
 
 /// Generous: a test waits for states, and this only ends a wait for one that
 /// never comes.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// How a gateway is started.
 pub struct Setup {
@@ -141,10 +141,8 @@ impl Setup {
                 }
             }
         };
-        match tokio::time::timeout(DEADLINE, found).await {
-            Ok(addresses) => addresses,
-            Err(_) => panic!("the gateway does not listen\n{}", self.log()),
-        }
+        let found = tokio::time::timeout(DEADLINE, found).await;
+        found.unwrap_or_else(|_| panic!("the gateway does not listen\n{}", self.log()))
     }
 
     pub fn log(&self) -> String {
