@@ -53,6 +53,15 @@ impl Budget {
         share
     }
 
+    /// Takes what is wanted, but at most half of what is free: those who keep
+    /// theirs for long must leave something to whoever comes next. Waits only
+    /// where not even `least` is free. Answers how many bytes it took.
+    pub async fn take_some(&self, wanted: usize, least: usize) -> (Share, usize) {
+        let free = self.pieces.available_permits() * PIECE;
+        let bytes = wanted.min((free / 2).max(least));
+        (self.take(bytes).await, bytes)
+    }
+
     /// Adds bytes to a share, and waits until they are free. Where all that
     /// is taken belongs to shares that wait to grow, one of them at a time
     /// grows beyond the budget, so that they end.
@@ -159,6 +168,15 @@ mod tests {
         assert!(waits(budget.grow(&mut other, 2 << 10)).await);
         drop(one);
         assert!(!waits(budget.grow(&mut other, 2 << 10)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_some_leaves_some() {
+        let budget = Budget::new(8 << 10);
+        let (_first, first) = budget.take_some(1 << 20, 1 << 10).await;
+        let (_second, second) = budget.take_some(1 << 20, 1 << 10).await;
+        assert_eq!((first, second, budget.in_flight()), (4 << 10, 2 << 10, 6 << 10));
+        assert_eq!(budget.take_some(10, 1 << 10).await.1, 10);
     }
 
     #[tokio::test(start_paused = true)]

@@ -35,18 +35,24 @@ struct Findings {
 
 pub(super) async fn run(file: Option<&Path>, arguments: &Arguments) -> Result<ExitCode> {
     let mut found = Findings::default();
-    match Settings::load(file, process_environment()) {
-        Err(problems) => found.problems.extend(problems),
-        Ok(settings) => {
+    let (settings, problems) = Settings::load_leniently(file, process_environment());
+    let readable = problems.is_empty();
+    found.problems.extend(problems);
+    if let Some(settings) = settings {
+        files(&settings, &mut found);
+        disk(&settings, &mut found);
+        if readable {
             found.fine.push(match file {
                 Some(file) => format!("configuration {}", file.display()),
                 None => "configuration: built-in defaults".to_owned(),
             });
-            files(&settings, &mut found);
-            disk(&settings, &mut found);
             ports(&settings, &mut found);
             orion(&settings.config, &mut found).await;
         }
+    }
+    if !readable {
+        let text = "ports and Orion are looked at once the configuration can be read";
+        found.notices.push(text.to_owned());
     }
     let problems = Problems::new(found.problems);
     if arguments.json {

@@ -98,6 +98,9 @@ async fn from_store(
     };
     let bounds = log.bounds();
     let mut at = arguments.from.unwrap_or(bounds.earliest);
+    if at > bounds.next {
+        return Err(ReadError::Beyond { next: bounds.next }.into());
+    }
     while at < bounds.next {
         let batch = match log.read(at..bounds.next, BYTES).await {
             Ok(batch) => batch,

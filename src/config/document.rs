@@ -82,11 +82,23 @@ pub fn read<T: DeserializeOwned + Default>(
     file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded<T>, Problems> {
-    let source = match file {
-        Some(path) => Source::read(path).map_err(|problem| Problems::from(*problem))?,
-        None => Source::default(),
-    };
-    read_source(source, environment)
+    whole(read_leniently(file, environment))
+}
+
+/// As [`read`], but what is wrong keeps its default, so that a check can look
+/// at the rest as well. No configuration comes where nothing can be read.
+pub fn read_leniently<T: DeserializeOwned + Default>(
+    file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+) -> (Option<Loaded<T>>, Problems) {
+    match file.map(Source::read).transpose() {
+        Ok(source) => read_source_leniently(source.unwrap_or_default(), environment),
+        Err(problem) => (None, Problems::from(*problem)),
+    }
+}
+
+fn whole<T>((loaded, problems): (Option<Loaded<T>>, Problems)) -> Result<Loaded<T>, Problems> {
+    loaded.filter(|_| problems.is_empty()).ok_or(problems)
 }
 
 /// The configuration in force as TOML, defaults included.
@@ -97,15 +109,23 @@ pub fn to_toml<T: Serialize>(configuration: &T) -> Result<String, toml::ser::Err
     toml::to_string_pretty(configuration)
 }
 
+#[cfg(test)]
 pub(super) fn read_source<T: DeserializeOwned>(
     source: Source,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded<T>, Problems> {
+    whole(read_source_leniently(source, environment))
+}
+
+fn read_source_leniently<T: DeserializeOwned>(
+    source: Source,
+    environment: impl Iterator<Item = (String, String)>,
+) -> (Option<Loaded<T>>, Problems) {
     let (table, errors) = DeTable::parse_recoverable(&source.text);
     let syntax = Syntax::judge(&source, &errors);
     let mut problems = syntax.problems;
     if syntax.rest_is_guesswork {
-        return Err(Problems::new(problems));
+        return (None, Problems::new(problems));
     }
     let mut tree = Tree::new(table.get_ref());
     tree.drop_within(&syntax.broken_lines);
@@ -118,10 +138,10 @@ pub(super) fn read_source<T: DeserializeOwned>(
     loop {
         let tree = &settlement.document.tree;
         match T::deserialize(Reader { tree, node: ROOT }) {
-            Ok(value) if settlement.problems.is_empty() => {
-                return Ok(Loaded { value, sources: Sources(settlement.document) });
+            Ok(value) => {
+                let loaded = Loaded { value, sources: Sources(settlement.document) };
+                return (Some(loaded), Problems::new(settlement.problems));
             }
-            Ok(_) => break,
             Err(fault) => {
                 let more = settlement.settle(&fault);
                 if !more || settlement.problems.len() >= MAX_PROBLEMS {
@@ -130,7 +150,7 @@ pub(super) fn read_source<T: DeserializeOwned>(
             }
         }
     }
-    Err(Problems::new(settlement.problems))
+    (None, Problems::new(settlement.problems))
 }
 
 struct Settlement {

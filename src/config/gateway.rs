@@ -93,10 +93,21 @@ impl Settings {
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, Problems> {
-        let loaded = super::read::<Config>(file, environment)?;
+        let (settings, problems) = Self::load_leniently(file, environment);
+        settings.filter(|_| problems.is_empty()).ok_or(problems)
+    }
+
+    /// As [`Settings::load`], but what is wrong keeps its default, so that the
+    /// rest can be checked as well.
+    pub fn load_leniently(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> (Option<Self>, Problems) {
+        let (loaded, problems) = super::read_leniently::<Config>(file, environment);
+        let Some(loaded) = loaded else { return (None, problems) };
         let settings = Self { config: loaded.value, sources: loaded.sources };
-        let problems = settings.contradictions();
-        if problems.is_empty() { Ok(settings) } else { Err(Problems::new(problems)) }
+        let all = problems.into_iter().chain(settings.contradictions()).collect();
+        (Some(settings), Problems::new(all))
     }
 
     /// A problem with a setting, told with where it was set.

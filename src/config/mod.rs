@@ -16,7 +16,7 @@ mod syntax;
 mod tests;
 mod tree;
 
-pub use document::{Loaded, Sources, read, to_toml};
+pub use document::{Loaded, Sources, read, read_leniently, to_toml};
 pub use environment::{CONFIG_VARIABLE, LOG_VARIABLE, PREFIX, process_environment};
 pub use gateway::{Config, Settings};
 pub use problem::{Origin, Problem, Problems};

@@ -26,6 +26,8 @@ const EPOCH: &str = "ngsi-ferry-epoch";
 const NEXT: &str = "ngsi-ferry-next";
 const NDJSON: &str = "application/x-ndjson";
 const DEFAULT_MAX_BYTES: u64 = 4 << 20;
+/// Where memory is short, an answer waits for no more than this.
+const LEAST_BYTES: usize = 64 << 10;
 
 /// What an answer may take, whatever is asked.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +115,9 @@ async fn read(
     let mut from = asked.from;
     loop {
         let nothing_yet = *end.borrow_and_update() == from;
-        let share = budget.take(if nothing_yet { 0 } else { max_bytes }).await;
+        let wanted = if nothing_yet { 0 } else { max_bytes };
+        let (share, granted) = budget.take_some(wanted, LEAST_BYTES).await;
+        let max_bytes = if nothing_yet { max_bytes.min(LEAST_BYTES) } else { granted };
         let batch = log.read(from..asked.until.max(from), max_bytes).await?;
         let done = !batch.groups.is_empty() || batch.next >= asked.until;
         if done || Instant::now() >= deadline || stop.is_cancelled() {

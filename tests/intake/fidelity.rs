@@ -29,7 +29,7 @@ async fn every_captured_notification_comes_out_byte_for_byte() {
     for fixture in &fixtures {
         keep(&gateway, &fixture.raw).await;
     }
-    let mut names: Vec<String> = Vec::new();
+    let mut compared: Vec<String> = Vec::new();
     for name in ["default", "custom", "ld"] {
         let of_stream = fixtures.iter().filter(|fixture| {
             let named = fixture.path.strip_prefix("/notify/");
@@ -40,10 +40,10 @@ async fn every_captured_notification_comes_out_byte_for_byte() {
         assert_eq!(stored.len(), of_stream.len(), "{name}");
         for (fixture, stored) in of_stream.into_iter().zip(&stored) {
             assert_same(fixture, &fixture.path, stored);
-            names.push(fixture.name.clone());
+            compared.push(fixture.name.clone());
         }
     }
-    assert_eq!(names.len(), fixtures.len(), "a fixture went to another stream");
+    assert_eq!(compared.len(), fixtures.len(), "a fixture went to another stream");
 }
 
 #[tokio::test]

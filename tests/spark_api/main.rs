@@ -1,0 +1,15 @@
+//! What the Spark API promises its clients, on the real program over TLS.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod access;
+mod consumers;
+mod curl;
+mod gone;
+mod load;
+mod records;
+mod streams;
+mod support;
+mod tls;
+mod waiting;
