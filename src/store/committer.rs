@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
 
 use super::chain::{Active, Sealed};
-use super::group::{Group, Packer};
+use super::group::{Group, MAX_GROUP_COUNT, Packer};
 use super::linger::Linger;
 use super::log::Shared;
 use super::retention;
@@ -21,6 +21,8 @@ use crate::record::{Line, Sequence};
 /// Numbers reserved at a time: a rare write, and a hole that costs nothing.
 const RESERVED_BLOCK: u64 = 1 << 16;
 const MAX_GROUP_RECORDS: usize = 1024;
+/// Up to so many answers are quicker given straight away.
+const ANSWERED_FROM_OUTSIDE: usize = 4;
 const MAX_GROUP_BYTES: usize = 1 << 20;
 
 /// Lines that are to be appended in one step.
@@ -57,6 +59,7 @@ struct Gathered {
 pub(super) struct Committer {
     shared: Arc<Shared>,
     linger: Linger,
+    runtime: tokio::runtime::Handle,
     packer: Packer,
     lines: Vec<u8>,
 }
@@ -64,7 +67,8 @@ pub(super) struct Committer {
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, linger: Duration, level: i32) -> std::io::Result<Self> {
         let packer = Packer::new(level)?;
-        Ok(Self { shared, linger: Linger::new(linger), packer, lines: Vec::new() })
+        let runtime = tokio::runtime::Handle::try_current().map_err(std::io::Error::other)?;
+        Ok(Self { shared, linger: Linger::new(linger), runtime, packer, lines: Vec::new() })
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -168,13 +172,7 @@ impl Committer {
                 let took = started.elapsed();
                 self.linger.committed(&self.shared.meeting, appends.len(), took);
                 self.shared.metrics.committed(seq - next, self.lines.len(), took);
-                let mut from = next;
-                for append in appends {
-                    let until = from + append.lines.len() as u64;
-                    // The one who asked may have gone; the records stay.
-                    let _ = append.reply.send(Ok(from..until));
-                    from = until;
-                }
+                self.answer(next, appends);
             }
             Err(error) => {
                 self.shared.metrics.refused(seq - next);
@@ -203,13 +201,37 @@ impl Committer {
         }
     }
 
+    /// Tells everyone of a group where their records are.
+    fn answer(&self, first: Sequence, appends: Vec<Append>) {
+        let are_many = appends.len() > ANSWERED_FROM_OUTSIDE;
+        let answer = move || {
+            let mut from = first;
+            for append in appends {
+                let until = from + append.lines.len() as u64;
+                // The one who asked may have gone; the records stay.
+                let _ = append.reply.send(Ok(from..until));
+                from = until;
+            }
+        };
+        // Waking many tasks from outside the runtime wakes its threads for
+        // each; from inside, once.
+        if are_many {
+            self.runtime.spawn(async move { answer() });
+        } else {
+            answer();
+        }
+    }
+
     fn store(&mut self, next: Sequence, end: Sequence, newest_ms: u64) -> Result<(), AppendError> {
         if next == end {
             return Ok(());
         }
         self.make_room()?;
         let disk = |error: SegmentError| AppendError::Disk(error.to_string());
-        let count = u32::try_from(end - next).map_err(|_| AppendError::Full)?;
+        let count = u32::try_from(end - next).ok().filter(|n| u64::from(*n) <= MAX_GROUP_COUNT);
+        let count = count.ok_or_else(|| {
+            AppendError::Disk(format!("more than {MAX_GROUP_RECORDS} records in one step"))
+        })?;
         let group = self
             .packer
             .pack(next, count, &self.lines, newest_ms, CHUNK_LEN)

@@ -58,7 +58,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            segment_bytes: 16 << 20,
+            segment_bytes: 8 << 20,
             linger: Duration::from_millis(2),
             compression_level: 1,
             min_free: 128 << 20,

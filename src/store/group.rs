@@ -22,6 +22,9 @@ use bytes::Bytes;
 
 use crate::record::Sequence;
 
+/// Most records of a group: so far at most are two that follow each other
+/// apart.
+pub(super) const MAX_GROUP_COUNT: u64 = 2048;
 /// Bytes in front of the frame.
 pub(super) const HEADER_LEN: usize = 28;
 const VERSION: u8 = 1;
@@ -97,6 +100,7 @@ impl GroupHeader {
             crc: u32_at(24),
         };
         if header.count == 0
+            || u64::from(header.count) > MAX_GROUP_COUNT
             || header.chunks == 0
             || first.checked_add(u64::from(header.count)).is_none()
         {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checked_file::{self, sync_folder};
 use super::disk::Disk;
-use super::group::{Damaged, Group, GroupHeader, HEADER_LEN};
+use super::group::{Damaged, Group, GroupHeader, HEADER_LEN, MAX_GROUP_COUNT};
 use crate::record::Sequence;
 
 const SLED_SEGMENT_LEN: usize = 512 * 1024;
@@ -26,6 +26,9 @@ const SLED_SEGMENT_LEN: usize = 512 * 1024;
 /// a quarter of its segment becomes a blob. Room for twenty.
 pub(super) const CHUNK_LEN: usize = 6 * 1024;
 const _: () = assert!(20 * (CHUNK_LEN + 64) < SLED_SEGMENT_LEN / 4);
+/// How far behind damage the next group is looked for: a leaf of sled's holds
+/// sixteen.
+const FARTHEST_GROUP: u64 = 16 * 1024;
 const CACHE_LEN: u64 = 1024 * 1024;
 const DATA_FILE: &str = "db";
 const CONF_FILE: &str = "conf";
@@ -253,39 +256,59 @@ impl Segment {
     }
 
     /// The first group that holds `from` or a later number.
+    ///
+    /// Numbers in a segment have no gaps, so a group's neighbours are found by
+    /// asking for the numbers around it. sled's own iterators would do it too,
+    /// but put a mebibyte of `0xff` into the binary.
     pub(super) fn read(&self, from: Sequence) -> Result<Found, SegmentError> {
         guarded(|| {
             // Reading on from where a group ended is the usual case.
-            if self.db.contains_key(key(from, 0))? {
+            if self.begins_at(from)? {
                 return self.group(from);
             }
-            if let Some((before, _)) = self.db.get_lt(key(from, 0))? {
-                match self.group(first_of(&before))? {
+            if let Some(before) = self.begins_below(from)? {
+                match self.group(before)? {
                     Found::Group(group) if group.header.end() <= from => {}
                     // It may have held `from`, unless another begins there.
                     Found::Damaged { resume: Some(resume), .. } if resume <= from => {}
                     found => return Ok(found),
                 }
             }
-            match self.db.range(key(from, 0)..).next().transpose()? {
-                Some((found, _)) => self.group(first_of(&found)),
+            match self.begins_above(from)? {
+                Some(first) => self.group(first),
                 None => Ok(Found::End),
             }
         })
     }
 
+    fn begins_at(&self, first: Sequence) -> Result<bool, SegmentError> {
+        Ok(self.db.contains_key(key(first, 0))?)
+    }
+
+    fn begins_below(&self, seq: Sequence) -> Result<Option<Sequence>, SegmentError> {
+        for first in (seq.saturating_sub(MAX_GROUP_COUNT)..seq).rev() {
+            if self.begins_at(first)? {
+                return Ok(Some(first));
+            }
+        }
+        Ok(None)
+    }
+
+    fn begins_above(&self, seq: Sequence) -> Result<Option<Sequence>, SegmentError> {
+        for first in seq + 1..=seq.saturating_add(FARTHEST_GROUP) {
+            if self.begins_at(first)? {
+                return Ok(Some(first));
+            }
+        }
+        Ok(None)
+    }
+
     fn group(&self, first: Sequence) -> Result<Found, SegmentError> {
         let damaged = |damage| -> Result<Found, SegmentError> {
-            let next = self.db.range(key(first + 1, 0)..).next().transpose()?;
-            let resume = next.map(|(next, _)| first_of(&next));
-            Ok(Found::Damaged { first, resume, damage })
+            Ok(Found::Damaged { first, resume: self.begins_above(first)?, damage })
         };
-        let Some(head) = self.db.get(key(first, 0))? else {
-            let found = damaged(Damaged::Short)?;
-            // At the very end it is a group that was never completed.
-            let is_last = matches!(found, Found::Damaged { resume: None, .. });
-            return Ok(if is_last { Found::End } else { found });
-        };
+        // Without its head a group was never completed.
+        let Some(head) = self.db.get(key(first, 0))? else { return Ok(Found::End) };
         let header = match GroupHeader::decode(first, &head) {
             Ok(header) => header,
             Err(damage) => return damaged(damage),
@@ -366,10 +389,6 @@ fn key(first: Sequence, chunk: u16) -> [u8; 10] {
     key[..8].copy_from_slice(&first.to_be_bytes());
     key[8..].copy_from_slice(&chunk.to_be_bytes());
     key
-}
-
-fn first_of(key: &[u8]) -> Sequence {
-    key.first_chunk().map_or(0, |first| Sequence::from_be_bytes(*first))
 }
 
 /// Tries again for a while where the database is still open, and once more
