@@ -69,8 +69,10 @@ impl Budget {
         self.grow_here(share, bytes).await;
         // Only then: who waits for its own half holds nothing of the whole.
         if let Some(whole) = &self.whole {
+            // Nor does one that is larger than its half count for more there.
+            let counted = share.bytes.min(self.all as usize * PIECE);
             let within = share.whole.get_or_insert_default();
-            whole.grow_here(within, bytes).await;
+            whole.grow_here(within, counted.saturating_sub(within.bytes)).await;
         }
     }
 
