@@ -1,7 +1,6 @@
 //! Logs and metrics.
 
 use std::fmt;
-use std::io::IsTerminal as _;
 
 use tracing::{Event, Level, Subscriber, error};
 use tracing_subscriber::filter::Targets;
@@ -25,7 +24,7 @@ pub fn log_to_stderr(filter: Option<&str>) {
     let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {
         all.with(lines.event_format(Journal)).try_init()
     } else {
-        all.with(lines.with_target(false).with_ansi(std::io::stderr().is_terminal())).try_init()
+        all.with(lines.with_target(false).with_ansi(false)).try_init()
     };
     log_panics();
 }

@@ -28,7 +28,7 @@ const BLOCKING_THREADS: usize = 16;
 /// line is down, streams them to Apache Spark over TLS, and replays the
 /// results to Orion.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, about)]
 struct Arguments {
     /// Configuration file (TOML); without it /etc/ngsi-ferry/ngsi-ferry.toml
     /// if there is one, else built-in defaults. Every setting can also be a
