@@ -9,6 +9,7 @@ pub mod app;
 pub mod budget;
 pub mod cli;
 pub mod config;
+pub mod lean_malloc;
 pub mod ngsi;
 pub mod orion;
 pub mod pki;

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
 use crate::config::{CONFIG_VARIABLE, LOG_VARIABLE, Settings, process_environment};
-use crate::telemetry;
+use crate::{lean_malloc, telemetry};
 
 /// Read where no file is named, if it is there.
 const DEFAULT_FILE: &str = "/etc/ngsi-ferry/ngsi-ferry.toml";
@@ -62,6 +62,9 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = std::env::var(LOG_VARIABLE).ok();
     let is_run = matches!(arguments.command, None | Some(Command::Run));
+    if is_run {
+        lean_malloc::apply();
+    }
     // The other commands print; only what is wrong is logged there.
     telemetry::log_to_stderr(filter.as_deref().or((!is_run).then_some("error,sled=off")));
     match with_runtime(act(arguments)) {

@@ -65,7 +65,7 @@ async fn reject_refuses_and_accepts_again_after_an_acknowledgement() {
     assert_eq!(log.append(vec![line.clone()]).await, Err(AppendError::Full));
     assert_eq!(log.bounds().next, next, "a refused record takes no number");
 
-    let waiting = log.append_patiently(line, Duration::from_secs(60));
+    let waiting = log.append_patiently(line, Duration::from_mins(1));
     let acknowledged = async {
         log.acknowledge("spark", None, next, false).await.unwrap();
     };
@@ -83,7 +83,7 @@ async fn patience_ends_when_the_limit_is_raised_or_the_time_is_over() {
     let line = Line::from(&notification(0, 10));
     let refused = log.append_patiently(line.clone(), Duration::from_millis(1)).await;
     assert_eq!(refused, Err(AppendError::Full));
-    let waiting = log.append_patiently(line, Duration::from_secs(60));
+    let waiting = log.append_patiently(line, Duration::from_mins(1));
     let raised = async { store.reload(config(), Vec::new()) };
     let (appended, ()) = tokio::join!(waiting, raised);
     assert!(appended.is_ok());
@@ -107,7 +107,7 @@ async fn what_is_being_written_is_given_up_too_where_everyone_has_it() {
     assert_eq!(refused, AppendError::Full);
     let next = log.bounds().next;
     let line = Line::from(&notification(next, 10));
-    let waiting = log.append_patiently(line, Duration::from_secs(60));
+    let waiting = log.append_patiently(line, Duration::from_mins(1));
     let acknowledged = async { log.acknowledge("spark", None, next, false).await };
     let (appended, _) = tokio::join!(waiting, acknowledged);
     assert_eq!(appended, Ok(next..next + 1));
@@ -116,14 +116,14 @@ async fn what_is_being_written_is_given_up_too_where_everyone_has_it() {
 #[tokio::test]
 async fn max_age_evicts_only_what_a_set_clock_stamped() {
     let dir = folder();
-    let max_age = Some(Duration::from_secs(3600));
+    let max_age = Some(Duration::from_hours(1));
     let aged = Config { max_age, ..a_segment_a_commit() };
     let store = open(dir.path(), &aged);
     let log = default_log(&store);
     let now = SystemTime::now();
     let of = |id, received| notification_of(id, 10, received);
-    append(&log, &[of(0, now - Duration::from_secs(7200))]).await;
-    append(&log, &[of(1, now - Duration::from_secs(7200)), of(2, now)]).await;
+    append(&log, &[of(0, now - Duration::from_hours(2))]).await;
+    append(&log, &[of(1, now - Duration::from_hours(2)), of(2, now)]).await;
     settle(&log).await;
     assert_eq!(log.bounds().earliest, 1, "a segment is as old as its newest record");
     assert_eq!(log.status().evicted.records, 1);
@@ -145,9 +145,9 @@ async fn max_age_evicts_only_what_a_set_clock_stamped() {
 #[tokio::test]
 async fn an_old_trickle_is_evicted_though_it_never_fills_a_segment() {
     let dir = folder();
-    let config = Config { max_age: Some(Duration::from_secs(3600)), ..config() };
+    let config = Config { max_age: Some(Duration::from_hours(1)), ..config() };
     let log = default_log(&open(dir.path(), &config));
-    let old = SystemTime::now() - Duration::from_secs(7200);
+    let old = SystemTime::now() - Duration::from_hours(2);
     append(&log, &[notification_of(0, 10, old)]).await;
     log.acknowledge("anyone", None, 0, false).await.unwrap();
     settle(&log).await;
@@ -176,7 +176,7 @@ async fn a_slow_consumer_of_one_stream_does_not_hold_another_streams_disk() {
 #[tokio::test]
 async fn a_consumer_that_is_silent_for_too_long_holds_nothing() {
     let dir = folder();
-    let config = Config { consumer_expiry: Some(Duration::from_secs(3600)), ..config() };
+    let config = Config { consumer_expiry: Some(Duration::from_hours(1)), ..config() };
     let store = open(dir.path(), &config);
     let log = default_log(&store);
     fill(&log, 1, 3, 10).await;
