@@ -22,8 +22,8 @@ use bytes::Bytes;
 
 use crate::record::Sequence;
 
-/// Most records of a group: so far at most are two that follow each other
-/// apart.
+/// Most records of a group, and so the farthest that the first numbers of two
+/// neighbouring groups are apart.
 pub(super) const MAX_GROUP_COUNT: u64 = 2048;
 /// Bytes in front of the frame.
 pub(super) const HEADER_LEN: usize = 28;
