@@ -1,19 +1,22 @@
 //! Records that are not there any more, and why.
 
+use serde_json::Value;
+
 use super::support::{Api, fill_large};
 use crate::common::gateway::{DEADLINE, Setup};
 
-/// Deleting is the committer's own affair: it is done soon, not at once.
-async fn until_earliest_moves(api: &Api) -> u64 {
-    let moved = async {
+/// What the stream says of itself once `is_so`. Deleting is the committer's own
+/// affair: it is done soon, not at once.
+async fn until(api: &Api, is_so: impl Fn(&Value) -> bool) -> Value {
+    let told = async {
         loop {
-            let earliest = api.stream("default").await["earliest"].as_u64().unwrap();
-            if earliest > 0 {
-                return earliest;
+            let stream = api.stream("default").await;
+            if is_so(&stream) {
+                return stream;
             }
         }
     };
-    tokio::time::timeout(DEADLINE, moved).await.expect("nothing was deleted")
+    tokio::time::timeout(DEADLINE, told).await.expect("nothing was deleted")
 }
 
 #[tokio::test]
@@ -26,7 +29,8 @@ async fn acknowledged_by_every_consumer_is_410_with_where_to_go_on() {
     assert_eq!(api.records("from=0&max_bytes=1").await.numbers(), [0], "one still holds it");
 
     api.acknowledge("slow", 25).await;
-    let earliest = until_earliest_moves(&api).await;
+    let stream = until(&api, |stream| stream["earliest"].as_u64() > Some(0)).await;
+    let earliest = stream["earliest"].as_u64().unwrap();
     let gone = api.records("from=0").await;
     assert_eq!(gone.status, 410);
     let gone = gone.json();
@@ -49,11 +53,15 @@ async fn evicted_by_retention_is_410_and_counted() {
     let gateway = Setup::new().set("STORE__MAX_BYTES", "2MiB").start().await;
     let api = Api::of(&gateway);
     fill_large(&gateway, 40).await;
+    let stream = until(&api, |stream| {
+        stream["earliest"].as_u64() > Some(0)
+            && stream["bytes"].as_u64() <= stream["max_bytes"].as_u64()
+    })
+    .await;
     let gone = api.packed("from=0").await;
     assert_eq!(gone.status, 410);
     let gone = gone.json();
     assert_eq!(gone["reason"], "evicted");
-    let stream = api.stream("default").await;
     assert_eq!(stream["evicted"]["records"], gone["earliest"]);
     assert!(gateway.log().contains("records evicted by retention"));
     let first = api.records(&format!("from={}&max_bytes=1", gone["earliest"])).await;
