@@ -14,7 +14,7 @@ use super::group::{Group, MAX_GROUP_COUNT, Packer};
 use super::linger::Linger;
 use super::log::Shared;
 use super::retention;
-use super::segment::{CHUNK_LEN, Seal, Segment, SegmentError};
+use super::segment::{PIECE_LEN, Seal, Segment, SegmentError};
 use super::{AppendError, lock};
 use crate::record::{Line, Sequence};
 
@@ -234,7 +234,7 @@ impl Committer {
         })?;
         let group = self
             .packer
-            .pack(next, count, &self.lines, newest_ms, CHUNK_LEN)
+            .pack(next, count, &self.lines, newest_ms, PIECE_LEN)
             .map_err(|error| AppendError::Disk(error.to_string()))?;
         self.reserve(end).map_err(|error| AppendError::Disk(error.to_string()))?;
         if self.write(&group).is_ok() {

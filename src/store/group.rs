@@ -1,20 +1,25 @@
 //! A stored group: the records of one commit, as one zstd frame of JSON
 //! lines behind a header that tells whether it came back whole.
 //!
-//! The frame goes out to a client as it stands here. Layout of a group's
-//! bytes (integers little-endian), before it is cut over several keys:
+//! The frame goes out to a client as it stands here. It is cut over several
+//! pieces; the first is the head, which begins (integers little-endian) with
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 0 | version, 1 |
-//! | 1 | codec, 1 = zstd |
-//! | 2..4 | number of chunks |
-//! | 4..8 | number of records |
-//! | 8..12 | length of the frame |
-//! | 12..16 | length of the lines, unpacked |
-//! | 16..24 | newest `received`, ms since 1970; 0 = the clock was not set |
-//! | 24..28 | crc32c over the first sequence number, bytes 0..24 and the frame |
-//! | 28.. | the frame |
+//! | 0..4 | `NGF2` |
+//! | 4 | codec, 1 = zstd |
+//! | 5 | 0 |
+//! | 6..8 | number of pieces |
+//! | 8..12 | number of records |
+//! | 12..16 | length of the frame |
+//! | 16..20 | length of the lines, unpacked |
+//! | 20..28 | newest `received`, ms since 1970; 0 = the clock was not set |
+//! | 28..36 | number of the first record |
+//! | 36..40 | crc32c of the frame |
+//! | 40..44 | crc32c of bytes 0..40 |
+//!
+//! and each of the others with `+`, 0, and how many pieces are left from this
+//! one on, in two bytes.
 
 use std::ops::Range;
 
@@ -22,13 +27,14 @@ use bytes::Bytes;
 
 use crate::record::Sequence;
 
-/// Most records of a group, and so the farthest that the first numbers of two
-/// neighbouring groups are apart.
+/// Most records of a group.
 pub(super) const MAX_GROUP_COUNT: u64 = 2048;
 /// Bytes in front of the frame.
-pub(super) const HEADER_LEN: usize = 28;
-const VERSION: u8 = 1;
+pub(super) const HEADER_LEN: usize = 44;
+const MAGIC: &[u8; 4] = b"NGF2";
 const CODEC_ZSTD: u8 = 1;
+const TAIL: [u8; 2] = [b'+', 0];
+const TAIL_HEADER_LEN: usize = 4;
 
 /// What a group says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +49,21 @@ pub struct GroupHeader {
     pub lines_len: u32,
     /// Newest `received` in it, ms since 1970; 0 where the clock was not set.
     pub newest_ms: u64,
-    /// Over how many keys it is cut.
-    pub chunks: u16,
-    crc: u32,
+    /// In how many pieces it is stored.
+    pub pieces: u16,
+    frame_crc: u32,
+}
+
+/// What a stored piece turns out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// The first of a group.
+    Head(GroupHeader),
+    /// Another one; the next group's head is so many pieces on.
+    Tail {
+        /// At least 1.
+        next_head: u16,
+    },
 }
 
 /// A group as it is stored and sent.
@@ -81,28 +99,31 @@ impl GroupHeader {
         self.first + Sequence::from(self.count)
     }
 
-    /// Reads the header from the start of a group's bytes.
-    pub(super) fn decode(first: Sequence, bytes: &[u8]) -> Result<Self, Damaged> {
+    fn decode(bytes: &[u8]) -> Result<Self, Damaged> {
         let header: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(Damaged::Short)?;
-        if header[0] != VERSION || header[1] != CODEC_ZSTD {
+        if !header.starts_with(MAGIC) || header[4] != CODEC_ZSTD {
             return Err(Damaged::Version);
         }
         let u32_at = |at: usize| {
             u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
         };
+        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+        if crc32c::crc32c(&header[..40]) != u32_at(40) {
+            return Err(Damaged::Checksum);
+        }
         let header = Self {
-            first,
-            chunks: u16::from_le_bytes([header[2], header[3]]),
-            count: u32_at(4),
-            frame_len: u32_at(8),
-            lines_len: u32_at(12),
-            newest_ms: u64::from(u32_at(16)) | u64::from(u32_at(20)) << 32,
-            crc: u32_at(24),
+            pieces: u16::from_le_bytes([header[6], header[7]]),
+            count: u32_at(8),
+            frame_len: u32_at(12),
+            lines_len: u32_at(16),
+            newest_ms: u64_at(20),
+            first: u64_at(28),
+            frame_crc: u32_at(36),
         };
         if header.count == 0
             || u64::from(header.count) > MAX_GROUP_COUNT
-            || header.chunks == 0
-            || first.checked_add(u64::from(header.count)).is_none()
+            || header.pieces == 0
+            || header.first.checked_add(u64::from(header.count)).is_none()
         {
             return Err(Damaged::Version);
         }
@@ -111,51 +132,93 @@ impl GroupHeader {
 
     fn encode(&self) -> [u8; HEADER_LEN] {
         let mut out = [0; HEADER_LEN];
-        out[0] = VERSION;
-        out[1] = CODEC_ZSTD;
-        out[2..4].copy_from_slice(&self.chunks.to_le_bytes());
-        out[4..8].copy_from_slice(&self.count.to_le_bytes());
-        out[8..12].copy_from_slice(&self.frame_len.to_le_bytes());
-        out[12..16].copy_from_slice(&self.lines_len.to_le_bytes());
-        out[16..24].copy_from_slice(&self.newest_ms.to_le_bytes());
-        out[24..28].copy_from_slice(&self.crc.to_le_bytes());
+        out[..4].copy_from_slice(MAGIC);
+        out[4] = CODEC_ZSTD;
+        out[6..8].copy_from_slice(&self.pieces.to_le_bytes());
+        out[8..12].copy_from_slice(&self.count.to_le_bytes());
+        out[12..16].copy_from_slice(&self.frame_len.to_le_bytes());
+        out[16..20].copy_from_slice(&self.lines_len.to_le_bytes());
+        out[20..28].copy_from_slice(&self.newest_ms.to_le_bytes());
+        out[28..36].copy_from_slice(&self.first.to_le_bytes());
+        out[36..40].copy_from_slice(&self.frame_crc.to_le_bytes());
+        let crc = crc32c::crc32c(&out[..40]);
+        out[40..].copy_from_slice(&crc.to_le_bytes());
         out
-    }
-
-    fn checksum(&self, frame: &[u8]) -> u32 {
-        let sum = crc32c::crc32c(&self.first.to_le_bytes());
-        let sum = crc32c::crc32c_append(sum, &self.encode()[..24]);
-        crc32c::crc32c_append(sum, frame)
     }
 }
 
+/// Reads what stands at the start of a stored piece.
+pub(super) fn read_piece(bytes: &[u8]) -> Result<Piece, Damaged> {
+    if let [b'+', 0, low, high, ..] = bytes {
+        let next_head = u16::from_le_bytes([*low, *high]);
+        return if next_head == 0 { Err(Damaged::Version) } else { Ok(Piece::Tail { next_head }) };
+    }
+    GroupHeader::decode(bytes).map(Piece::Head)
+}
+
+/// The headers of groups in raw bytes, wherever they stand.
+pub(super) fn headers_in(bytes: &[u8]) -> impl Iterator<Item = GroupHeader> {
+    let starts = bytes.windows(MAGIC.len()).enumerate().filter(|(_, found)| found == MAGIC);
+    starts.filter_map(|(at, _)| GroupHeader::decode(&bytes[at..]).ok())
+}
+
 impl Group {
-    /// The group's bytes, cut into pieces of at most `chunk_len`.
-    pub(super) fn to_chunks(&self, chunk_len: usize) -> Vec<Vec<u8>> {
-        let head_room = chunk_len - HEADER_LEN;
-        let (head, tail) = self.frame.split_at(self.frame.len().min(head_room));
-        let mut first = Vec::with_capacity(HEADER_LEN + head.len());
-        first.extend_from_slice(&self.header.encode());
-        first.extend_from_slice(head);
-        let mut chunks = vec![first];
-        chunks.extend(tail.chunks(chunk_len).map(<[u8]>::to_vec));
-        chunks
+    /// The group in pieces of at most `piece_len` bytes.
+    pub(super) fn to_pieces(&self, piece_len: usize) -> Vec<Vec<u8>> {
+        let in_head = self.frame.len().min(piece_len - HEADER_LEN);
+        let (head, tail) = self.frame.split_at(in_head);
+        let mut pieces = Vec::with_capacity(usize::from(self.header.pieces));
+        pieces.push([&self.header.encode(), head].concat());
+        for (part, left) in
+            tail.chunks(piece_len - TAIL_HEADER_LEN).zip((1..self.header.pieces).rev())
+        {
+            pieces.push([&TAIL[..], &left.to_le_bytes(), part].concat());
+        }
+        pieces
+    }
+
+    /// Puts a group together from its head and what brings its other pieces,
+    /// by their place.
+    ///
+    /// # Errors
+    /// The outer one is that of `piece`.
+    pub(super) fn from_pieces<P: std::ops::Deref<Target = [u8]>, E>(
+        header: GroupHeader,
+        head: &[u8],
+        mut piece: impl FnMut(u16) -> Result<Option<P>, E>,
+    ) -> Result<Result<Self, Damaged>, E> {
+        // A damaged length must not become an allocation of gigabytes.
+        let most = usize::from(header.pieces) * head.len();
+        let mut frame = Vec::with_capacity(most.min(header.frame_len as usize));
+        frame.extend_from_slice(&head[HEADER_LEN..]);
+        for place in 1..header.pieces {
+            match piece(place)? {
+                Some(tail)
+                    if read_piece(&tail)
+                        == Ok(Piece::Tail { next_head: header.pieces - place }) =>
+                {
+                    frame.extend_from_slice(&tail[TAIL_HEADER_LEN..]);
+                }
+                _ => return Ok(Err(Damaged::Short)),
+            }
+        }
+        Ok(Self::verify(header, frame.into()))
     }
 
     /// Checks a frame against its header.
-    pub(super) fn verify(header: GroupHeader, frame: Bytes) -> Result<Self, Damaged> {
+    fn verify(header: GroupHeader, frame: Bytes) -> Result<Self, Damaged> {
         if frame.len() != header.frame_len as usize {
             return Err(Damaged::Short);
         }
-        if header.checksum(&frame) != header.crc {
+        if crc32c::crc32c(&frame) != header.frame_crc {
             return Err(Damaged::Checksum);
         }
         Ok(Self { header, frame })
     }
 
-    /// Checksum of the whole group, to be folded into its segment's.
+    /// Checksum of the frame, to be folded into its segment's.
     pub(super) fn crc(&self) -> u32 {
-        self.header.crc
+        self.header.frame_crc
     }
 
     /// The JSON lines, each with its LF.
@@ -238,21 +301,21 @@ impl Packer {
         count: u32,
         lines: &[u8],
         newest_ms: u64,
-        chunk_len: usize,
+        piece_len: usize,
     ) -> std::io::Result<Group> {
         let frame = Bytes::from(self.zstd.compress(lines)?);
         let too_large = |_| std::io::Error::other("a group larger than 4 GiB");
-        let chunks = (frame.len().saturating_add(HEADER_LEN)).div_ceil(chunk_len).max(1);
-        let mut header = GroupHeader {
+        let in_tails = frame.len().saturating_sub(piece_len - HEADER_LEN);
+        let header = GroupHeader {
             first,
             count,
             frame_len: u32::try_from(frame.len()).map_err(too_large)?,
             lines_len: u32::try_from(lines.len()).map_err(too_large)?,
             newest_ms,
-            chunks: u16::try_from(chunks).map_err(too_large)?,
-            crc: 0,
+            pieces: u16::try_from(1 + in_tails.div_ceil(piece_len - TAIL_HEADER_LEN))
+                .map_err(too_large)?,
+            frame_crc: crc32c::crc32c(&frame),
         };
-        header.crc = header.checksum(&frame);
         Ok(Group { header, frame })
     }
 }
@@ -267,34 +330,47 @@ mod tests {
         (first..first + count).flat_map(|n| format!("{{\"seq\":{n},x}}\n").into_bytes()).collect()
     }
 
-    fn reassemble(first: Sequence, chunks: &[Vec<u8>]) -> Result<Group, Damaged> {
-        let header = GroupHeader::decode(first, &chunks[0])?;
-        let mut frame = chunks[0][HEADER_LEN..].to_vec();
-        chunks[1..].iter().for_each(|chunk| frame.extend_from_slice(chunk));
-        Group::verify(header, frame.into())
+    fn reassemble(pieces: &[Vec<u8>]) -> Result<Group, Damaged> {
+        let Piece::Head(header) = read_piece(&pieces[0])? else { return Err(Damaged::Version) };
+        let piece = |at: u16| Ok::<_, ()>(pieces.get(usize::from(at)).map(Vec::as_slice));
+        Group::from_pieces(header, &pieces[0], piece).unwrap()
     }
 
     proptest! {
         #[test]
-        fn a_group_cut_over_keys_comes_back(count in 1u32..200, chunk_len in 32usize..300) {
+        fn a_group_in_pieces_comes_back(count in 1u32..200, piece_len in 64usize..300) {
             let lines = lines(count.into(), 10);
-            let group = Packer::new(1).unwrap().pack(10, count, &lines, 5, chunk_len).unwrap();
-            let chunks = group.to_chunks(chunk_len);
-            prop_assert_eq!(chunks.len(), usize::from(group.header.chunks));
-            prop_assert!(chunks.iter().all(|c| c.len() <= chunk_len));
-            let back = reassemble(10, &chunks).unwrap();
+            let group = Packer::new(1).unwrap().pack(10, count, &lines, 5, piece_len).unwrap();
+            let pieces = group.to_pieces(piece_len);
+            prop_assert_eq!(pieces.len(), usize::from(group.header.pieces));
+            prop_assert!(pieces.iter().all(|piece| piece.len() <= piece_len));
+            for (at, piece) in (0..group.header.pieces).zip(&pieces).skip(1) {
+                let next_head = group.header.pieces - at;
+                prop_assert_eq!(read_piece(piece), Ok(Piece::Tail { next_head }));
+            }
+            let back = reassemble(&pieces).unwrap();
             prop_assert_eq!(&back, &group);
             prop_assert_eq!(back.lines().unwrap(), lines);
         }
 
         #[test]
-        fn any_flipped_bit_is_noticed(at in 0usize..10_000, bit in 0u8..8) {
+        fn any_flipped_bit_is_noticed(at in 0usize..10_000, bit in 0u8..8, piece_len in 64usize..300) {
             let lines = lines(20, 10);
-            let group = Packer::new(1).unwrap().pack(10, 20, &lines, 5, 8192).unwrap();
-            let mut chunks = group.to_chunks(8192);
-            let at = at % chunks[0].len();
-            chunks[0][at] ^= 1 << bit;
-            prop_assert!(reassemble(10, &chunks).is_err());
+            let group = Packer::new(1).unwrap().pack(10, 20, &lines, 5, piece_len).unwrap();
+            let mut pieces = group.to_pieces(piece_len);
+            let piece = at % pieces.len();
+            let at = at % pieces[piece].len();
+            pieces[piece][at] ^= 1 << bit;
+            prop_assert!(reassemble(&pieces).is_err());
+        }
+
+        #[test]
+        fn a_header_is_found_wherever_it_stands(before in 0usize..100, first in 0u64..1 << 60) {
+            let group = Packer::new(1).unwrap().pack(first, 3, &lines(3, 0), 5, 8192).unwrap();
+            let mut bytes = b"NGF2".repeat(before);
+            bytes.extend_from_slice(&group.to_pieces(8192)[0]);
+            let found: Vec<_> = headers_in(&bytes).map(|header| header.first).collect();
+            prop_assert_eq!(found, [first]);
         }
 
         #[test]

@@ -324,7 +324,19 @@ impl Log {
         change: impl FnOnce(&mut State) -> T + Send + 'static,
     ) -> Result<T, PositionError> {
         let shared = Arc::clone(&self.shared);
-        let updated = tokio::task::spawn_blocking(move || shared.state.update(change)).await;
+        let updated = tokio::task::spawn_blocking(move || {
+            let durable = *shared.durable.borrow();
+            shared.state.update(|state| {
+                let before = state.clone();
+                let result = change(state);
+                if *state != before {
+                    // Costs nothing here, and tells after damage what is missing.
+                    state.written = state.written.max(durable);
+                }
+                result
+            })
+        })
+        .await;
         match updated {
             Ok(result) => result.map_err(|error| PositionError::Disk(error.to_string())),
             Err(_) => Err(PositionError::Disk("the update was cancelled".to_owned())),

@@ -42,7 +42,8 @@ pub(super) fn recover(
     let is_new = found == FoundState::New && !state_is_lost;
     let mut identity = identity::settle(&setup.folder, &setup.name, (!is_new).then_some(&before));
 
-    let (mut seals, unreadable) = read_segments(setup, segments, folders, &before);
+    let Segments { mut seals, unreadable, written } =
+        read_segments(setup, segments, folders, &before);
     let start = if state_is_lost { seals.first().map(|seal| seal.first) } else { None };
     let start = start.unwrap_or(before.earliest);
     let mut gaps = Gaps { at: start, known: &before.holes, new: Vec::new() };
@@ -52,7 +53,10 @@ pub(super) fn recover(
         gaps.at = gaps.at.max(if seal.assumed.is_some() { seal.first + 1 } else { seal.end });
     }
     let positions = before.consumers.values().map(|consumer| consumer.position);
-    let mut evidence = positions.max().unwrap_or(0).max(before.written);
+    // What a body holds may look like a group: no number above the reserved
+    // ones was ever given out.
+    let written = written.min(before.reserved);
+    let mut evidence = positions.max().unwrap_or(0).max(before.written).max(written);
     if let Some(first) = unreadable {
         // How far it went nobody knows: at most to what was reserved.
         evidence = evidence.max(before.reserved).max(first + 1);
@@ -143,18 +147,31 @@ fn segment_folders(segments: &Path) -> std::io::Result<Vec<(Sequence, PathBuf)>>
     Ok(folders)
 }
 
-/// What the segments hold, in order; and the number of the last of them,
-/// where that could not be read.
+/// What the segments of a log turn out to hold.
+struct Segments {
+    /// In order.
+    seals: Vec<Seal>,
+    /// The number of the last segment, where that could not be read.
+    unreadable: Option<Sequence>,
+    /// Numbers below were written for sure, by what stands in the files.
+    written: Sequence,
+}
+
 fn read_segments(
     setup: &Setup,
     segments: &Path,
     folders: Vec<(Sequence, PathBuf)>,
     state: &State,
-) -> (Vec<Seal>, Option<Sequence>) {
+) -> Segments {
     let mut seals: Vec<Seal> = Vec::new();
     let mut last_unreadable = None;
+    let mut written = 0;
     for (first, folder) in folders {
         let sealed = Seal::read(&folder).filter(|seal| seal.first == first);
+        if sealed.is_none() {
+            // One that is not there is found to be damaged soon enough.
+            written = segment::written_upto(&folder).map_or(written, |upto| upto.max(written));
+        }
         match sealed.map_or_else(|| read_through(setup, first, &folder), Content::Held) {
             Content::Held(seal) if seal.end > seal.first.max(state.earliest) => {
                 last_unreadable = None;
@@ -180,7 +197,7 @@ fn read_segments(
         }
     }
     seals.retain(|seal| seal.first < seal.end);
-    (seals, last_unreadable)
+    Segments { seals, unreadable: last_unreadable, written }
 }
 
 /// What a segment without a seal turns out to be.

@@ -1,94 +1,32 @@
-//! One segment of a log: a whole sled database in a folder of its own, which
-//! is filled, sealed, read, and deleted as one. The only file that names sled.
-//!
-//! Measured of sled 0.34.7, and the reason for what is done here:
-//! `flush()` is no fsync on Linux, so `sync_data()` on its file follows;
-//! a leaf longer than a quarter of its segment becomes a blob file that is
-//! never synced, so values are cut; a damaged file may make it panic.
+//! One segment of a log: a whole database in a folder of its own, which is
+//! filled with groups, sealed, read, and deleted as one.
 
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::checked_file::{self, sync_folder};
+pub use super::database::SegmentError;
+use super::database::{self, CELL_LEN, CONF_FILE, DATA_FILE, Database};
 use super::disk::Disk;
-use super::group::{Damaged, Group, GroupHeader, HEADER_LEN, MAX_GROUP_COUNT};
+use super::group::{self, Damaged, Group, GroupHeader, Piece};
 use crate::record::Sequence;
 
-const SLED_SEGMENT_LEN: usize = 512 * 1024;
-/// The longest value that sled keeps within its log whatever it does with it:
-/// it rewrites leaves of up to seventeen items as one, and what is longer than
-/// a quarter of its segment becomes a blob. Room for twenty.
-pub(super) const CHUNK_LEN: usize = 6 * 1024;
-const _: () = assert!(20 * (CHUNK_LEN + 64) < SLED_SEGMENT_LEN / 4);
-/// How far behind damage the next group is looked for: a leaf of sled's holds
-/// sixteen.
-const FARTHEST_GROUP: u64 = 16 * 1024;
-const CACHE_LEN: u64 = 1024 * 1024;
-const DATA_FILE: &str = "db";
-const CONF_FILE: &str = "conf";
+/// The longest piece of a group.
+pub(super) const PIECE_LEN: usize = CELL_LEN;
 const SEAL_FILE: &str = "seal";
 /// Stands in the folder once all the rest of a new segment is durable.
 const MADE_FILE: &str = "made";
 /// How long sled may take to let go of a segment that another closed.
 const UNLOCK_PATIENCE: Duration = Duration::from_secs(2);
-
-/// What can go wrong with a segment.
-#[derive(Debug, thiserror::Error)]
-pub enum SegmentError {
-    /// A file could not be made, written, or synced.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// sled reported it.
-    #[error(transparent)]
-    Sled(#[from] sled::Error),
-    /// sled panicked, which it does on some damaged files.
-    #[error("sled panicked: {0}")]
-    Panicked(String),
-    /// It is still open elsewhere.
-    #[error("the segment is still open")]
-    Locked,
-}
-
-impl SegmentError {
-    /// Somebody still has the database open.
-    pub(super) fn is_lock(&self) -> bool {
-        match self {
-            Self::Locked => true,
-            Self::Sled(sled::Error::Io(error)) => {
-                error.to_string().contains("could not acquire lock")
-            }
-            _ => false,
-        }
-    }
-
-    fn is_full_disk(&self) -> bool {
-        let (Self::Sled(sled::Error::Io(error)) | Self::Io(error)) = self else { return false };
-        [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind())
-    }
-
-    /// It says nothing about the segment, and may be gone the next time.
-    pub(super) fn is_passing(&self) -> bool {
-        let (Self::Sled(sled::Error::Io(error)) | Self::Io(error)) = self else {
-            return self.is_lock();
-        };
-        let kinds = [
-            io::ErrorKind::OutOfMemory,
-            io::ErrorKind::PermissionDenied,
-            io::ErrorKind::ReadOnlyFilesystem,
-        ];
-        let errnos = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
-        self.is_lock()
-            || self.is_full_disk()
-            || kinds.contains(&error.kind())
-            || errnos.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-    }
-}
+/// Bytes of a data file that are looked through at a time.
+const RAW_BLOCK: usize = 256 << 10;
 
 /// What a sealed segment holds, written beside it when it is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +39,8 @@ pub(super) struct Seal {
     pub crc: u32,
     /// Newest `received` in it, ms since 1970; 0 where no clock was set.
     pub newest_ms: u64,
+    /// How many of its cells are filled.
+    pub cells: u32,
     /// The segment could not be read through yet, and `end` is as far as it
     /// may go: numbers below this were given out for sure.
     #[serde(skip)]
@@ -110,7 +50,7 @@ pub(super) struct Seal {
 impl Seal {
     /// Of a segment that holds nothing yet.
     pub(super) fn empty(first: Sequence) -> Self {
-        Self { first, end: first, crc: 0, newest_ms: 0, assumed: None }
+        Self { first, end: first, crc: 0, newest_ms: 0, cells: 0, assumed: None }
     }
 
     /// With one more group at its end.
@@ -118,6 +58,7 @@ impl Seal {
         self.end = group.header.end();
         self.crc = crc32c::crc32c_append(self.crc, &group.crc().to_le_bytes());
         self.newest_ms = self.newest_ms.max(group.header.newest_ms);
+        self.cells += u32::from(group.header.pieces);
         self
     }
 
@@ -147,9 +88,19 @@ pub(super) enum Found {
 
 /// An open segment.
 pub(super) struct Segment {
-    db: sled::Db,
-    data: File,
+    database: Database,
     folder: PathBuf,
+    /// How many cells are filled. Moves after the sync.
+    cells: AtomicU32,
+    /// Where the last reading ended: reading on is the usual case.
+    ended: Mutex<Ended>,
+}
+
+/// The cell behind a group, and the number behind it.
+#[derive(Clone, Copy, Default)]
+struct Ended {
+    cell: u32,
+    seq: Sequence,
 }
 
 impl Segment {
@@ -157,8 +108,8 @@ impl Segment {
     /// and the folder above are on stable storage.
     pub(super) fn create(folder: &Path) -> Result<Self, SegmentError> {
         fs::create_dir(folder)?;
-        let made = Self::open_database(folder).and_then(|segment| {
-            segment.sync()?;
+        let made = Database::open(folder).and_then(|database| {
+            database.sync_all()?;
             File::open(folder.join(CONF_FILE))?.sync_all()?;
             sync_folder(folder)?;
             File::create_new(folder.join(MADE_FILE))?;
@@ -166,13 +117,18 @@ impl Segment {
             if let Some(parent) = folder.parent() {
                 sync_folder(parent)?;
             }
-            Ok(segment)
+            Ok(Self::of(database, folder, 0))
         });
         if made.is_err() {
             // A half-made folder would stand in the way of the next try.
             let _ = fs::remove_dir_all(folder);
         }
         made
+    }
+
+    fn of(database: Database, folder: &Path, cells: u32) -> Self {
+        let (cells, ended) = (AtomicU32::new(cells), Mutex::default());
+        Self { database, folder: folder.to_owned(), cells, ended }
     }
 
     /// Opens an existing segment and syncs it: what is readable from now on
@@ -191,7 +147,7 @@ impl Segment {
                 TryLockError::WouldBlock => SegmentError::Locked,
                 TryLockError::Error(error) => error.into(),
             })?;
-            remove_helpers(folder)?;
+            database::remove_helpers(folder)?;
             drop(data);
             Self::try_open(folder)
         })
@@ -202,130 +158,104 @@ impl Segment {
             // sled would make an empty database and call it a success.
             return Err(io::Error::new(io::ErrorKind::NotFound, "its data file is missing").into());
         }
-        let segment = match Self::open_database(folder) {
-            Ok(segment) => segment,
-            Err(error) if error.is_passing() => return Err(error),
-            Err(_) => {
-                // A snapshot only speeds the start up, and the configuration
-                // is always ours; a damaged one of either would keep an
-                // undamaged log from opening.
-                remove_helpers(folder)?;
-                let segment = Self::open_database(folder)?;
-                File::open(folder.join(CONF_FILE))?.sync_all()?;
-                sync_folder(folder)?;
-                segment
-            }
+        let database = Database::open(folder)?;
+        database.sync_all()?;
+        let cells = match Seal::read(folder) {
+            Some(seal) => seal.cells,
+            None => database.count()?,
         };
-        segment.data.sync_all()?;
-        Ok(segment)
-    }
-
-    fn open_database(folder: &Path) -> Result<Self, SegmentError> {
-        let db = guarded(|| {
-            Ok(sled::Config::new()
-                .path(folder)
-                .segment_size(SLED_SEGMENT_LEN)
-                .cache_capacity(CACHE_LEN)
-                .flush_every_ms(None)
-                .open()?)
-        })?;
-        let data = File::open(folder.join(DATA_FILE))?;
-        Ok(Self { db, data, folder: folder.to_owned() })
+        Ok(Self::of(database, folder, cells))
     }
 
     /// Writes a group and waits until it is on stable storage. After an
-    /// error the segment must not be written or synced again: the kernel may
-    /// have marked the failed pages clean.
+    /// error the segment must not be written again.
     pub(super) fn write(&self, group: &Group) -> Result<(), SegmentError> {
-        guarded(|| {
-            // The head last: a group that was cut short in between has none,
-            // and counts as never written. (A batch would be atomic too, but
-            // writes a page more for each commit.)
-            let chunks = group.to_chunks(CHUNK_LEN);
-            for (chunk, bytes) in (0..group.header.chunks).zip(chunks).rev() {
-                self.db.insert(key(group.header.first, chunk), bytes)?;
-            }
-            Ok(())
-        })?;
-        self.sync()
-    }
-
-    fn sync(&self) -> Result<(), SegmentError> {
-        guarded(|| Ok(self.db.flush()?))?;
-        Ok(self.data.sync_data()?)
+        let first = self.cells.load(Ordering::Acquire);
+        // A group that was cut short has no head, and counts as never written.
+        self.database.fill(first, group.to_pieces(PIECE_LEN))?;
+        self.cells.store(first + u32::from(group.header.pieces), Ordering::Release);
+        Ok(())
     }
 
     /// The first group that holds `from` or a later number.
-    ///
-    /// Numbers in a segment have no gaps, so a group's neighbours are found by
-    /// asking for the numbers around it. sled's own iterators would do it too,
-    /// but put a mebibyte of `0xff` into the binary.
     pub(super) fn read(&self, from: Sequence) -> Result<Found, SegmentError> {
-        guarded(|| {
-            // Reading on from where a group ended is the usual case.
-            if self.begins_at(from)? {
-                return self.group(from);
+        let ended = *self.ended();
+        if ended.seq == from {
+            return self.first_group_from(ended.cell);
+        }
+        let Some((cell, header, head)) = self.last_head_upto(from)? else {
+            return self.first_group_from(0);
+        };
+        if header.end() <= from {
+            return self.first_group_from(cell + u32::from(header.pieces));
+        }
+        self.group(cell, header, &head)
+    }
+
+    fn ended(&self) -> std::sync::MutexGuard<'_, Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first head in a cell not below `cell`; damaged ones are none.
+    fn head_from(
+        &self,
+        mut cell: u32,
+    ) -> Result<Option<(u32, GroupHeader, Vec<u8>)>, SegmentError> {
+        let end = self.cells.load(Ordering::Acquire);
+        while cell < end {
+            let Some(value) = self.database.get(cell)? else {
+                cell += 1;
+                continue;
+            };
+            match group::read_piece(&value) {
+                Ok(Piece::Head(header)) => return Ok(Some((cell, header, value.to_vec()))),
+                Ok(Piece::Tail { next_head }) => cell += u32::from(next_head),
+                Err(_) => cell += 1,
             }
-            if let Some(before) = self.begins_below(from)? {
-                match self.group(before)? {
-                    Found::Group(group) if group.header.end() <= from => {}
-                    // It may have held `from`, unless another begins there.
-                    Found::Damaged { resume: Some(resume), .. } if resume <= from => {}
-                    found => return Ok(found),
+        }
+        Ok(None)
+    }
+
+    /// The last head whose group does not begin above `seq`: numbers grow
+    /// with the cells.
+    fn last_head_upto(
+        &self,
+        seq: Sequence,
+    ) -> Result<Option<(u32, GroupHeader, Vec<u8>)>, SegmentError> {
+        let (mut low, mut high) = (0, self.cells.load(Ordering::Acquire));
+        let mut best = None;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.head_from(middle)? {
+                Some(found) if found.1.first <= seq => {
+                    low = found.0 + 1;
+                    best = Some(found);
                 }
-            }
-            match self.begins_above(from)? {
-                Some(first) => self.group(first),
-                None => Ok(Found::End),
-            }
-        })
-    }
-
-    fn begins_at(&self, first: Sequence) -> Result<bool, SegmentError> {
-        Ok(self.db.contains_key(key(first, 0))?)
-    }
-
-    fn begins_below(&self, seq: Sequence) -> Result<Option<Sequence>, SegmentError> {
-        for first in (seq.saturating_sub(MAX_GROUP_COUNT)..seq).rev() {
-            if self.begins_at(first)? {
-                return Ok(Some(first));
+                _ => high = middle,
             }
         }
-        Ok(None)
+        Ok(best)
     }
 
-    fn begins_above(&self, seq: Sequence) -> Result<Option<Sequence>, SegmentError> {
-        for first in seq + 1..=seq.saturating_add(FARTHEST_GROUP) {
-            if self.begins_at(first)? {
-                return Ok(Some(first));
-            }
+    fn first_group_from(&self, cell: u32) -> Result<Found, SegmentError> {
+        match self.head_from(cell)? {
+            Some((cell, header, head)) => self.group(cell, header, &head),
+            None => Ok(Found::End),
         }
-        Ok(None)
     }
 
-    fn group(&self, first: Sequence) -> Result<Found, SegmentError> {
-        let damaged = |damage| -> Result<Found, SegmentError> {
-            Ok(Found::Damaged { first, resume: self.begins_above(first)?, damage })
-        };
-        // Without its head a group was never completed.
-        let Some(head) = self.db.get(key(first, 0))? else { return Ok(Found::End) };
-        let header = match GroupHeader::decode(first, &head) {
-            Ok(header) => header,
-            Err(damage) => return damaged(damage),
-        };
-        // A damaged length must not become an allocation of gigabytes.
-        let most = usize::from(header.chunks) * CHUNK_LEN;
-        let mut frame = Vec::with_capacity(most.min(header.frame_len as usize));
-        frame.extend_from_slice(&head[HEADER_LEN..]);
-        for chunk in 1..header.chunks {
-            match self.db.get(key(first, chunk))? {
-                Some(bytes) => frame.extend_from_slice(&bytes),
-                None => return damaged(Damaged::Short),
+    fn group(&self, cell: u32, header: GroupHeader, head: &[u8]) -> Result<Found, SegmentError> {
+        let piece = |place| self.database.get(cell + u32::from(place));
+        match Group::from_pieces(header, head, piece)? {
+            Ok(group) => {
+                let cell = cell + u32::from(header.pieces);
+                *self.ended() = Ended { cell, seq: header.end() };
+                Ok(Found::Group(group))
             }
-        }
-        match Group::verify(header, frame.into()) {
-            Ok(group) => Ok(Found::Group(group)),
-            Err(damage) => damaged(damage),
+            Err(damage) => {
+                let resume = self.head_from(cell + 1)?.map(|(_, header, _)| header.first);
+                Ok(Found::Damaged { first: header.first, resume, damage })
+            }
         }
     }
 
@@ -343,16 +273,18 @@ impl Segment {
                 Found::Damaged { resume: Some(resume), .. } => resume,
                 Found::Damaged { first, resume: None, .. } => {
                     seal.end = seal.end.max(first + 1);
-                    return Ok(seal);
+                    break;
                 }
-                Found::End => return Ok(seal),
+                Found::End => break,
             };
         }
+        seal.cells = self.cells.load(Ordering::Acquire);
+        Ok(seal)
     }
 
     /// Bytes of its data file on the disk.
     pub(super) fn disk_bytes(&self) -> u64 {
-        self.data.metadata().map_or(0, |data| data.blocks() * 512)
+        self.database.disk_bytes()
     }
 
     /// Where it is.
@@ -372,23 +304,22 @@ pub(super) fn was_made(folder: &Path) -> bool {
     folder.join(MADE_FILE).exists() || folder.join(SEAL_FILE).exists()
 }
 
-/// Removes what sled can do without.
-fn remove_helpers(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name == CONF_FILE || name.to_string_lossy().starts_with("snap.") {
-            fs::remove_file(entry.path())?;
+/// Up to where the groups of a segment were written for sure, whatever can
+/// still be read of them: a group is written only when the one before it is on
+/// stable storage. To be asked before sled opens it, which wipes what it does
+/// not understand.
+pub(super) fn written_upto(folder: &Path) -> io::Result<Sequence> {
+    let mut data = File::open(folder.join(DATA_FILE))?;
+    let (mut block, mut begun) = (Vec::new(), 0);
+    loop {
+        let read = data.by_ref().take(RAW_BLOCK as u64).read_to_end(&mut block)?;
+        begun = group::headers_in(&block).map(|header| header.first).fold(begun, Sequence::max);
+        if read == 0 {
+            return Ok(begun);
         }
+        // One may stand across the border of two blocks.
+        block.drain(..block.len().saturating_sub(group::HEADER_LEN));
     }
-    Ok(())
-}
-
-fn key(first: Sequence, chunk: u16) -> [u8; 10] {
-    let mut key = [0; 10];
-    key[..8].copy_from_slice(&first.to_be_bytes());
-    key[8..].copy_from_slice(&chunk.to_be_bytes());
-    key
 }
 
 /// Tries again for a while where the database is still open, and once more
@@ -407,15 +338,4 @@ fn patiently<T>(
             opened => return opened,
         }
     }
-}
-
-/// Runs something of sled's that panics on damaged files.
-fn guarded<T>(run: impl FnOnce() -> Result<T, SegmentError>) -> Result<T, SegmentError> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(SegmentError::Panicked(text.unwrap_or("without a message").to_owned()))
-    })
 }
