@@ -43,6 +43,10 @@ pub struct Args {
     /// Another program that already runs: NAME=http://127.0.0.1:PORT/path,pid=N
     #[arg(long, value_name = "TARGET")]
     external: Vec<External>,
+    /// Count what reaches the device too, the file system's journal included:
+    /// each server gets an ext4 of its own on a loop device. Needs root.
+    #[arg(long)]
+    pub device: bool,
     /// Print JSON in place of the tables.
     #[arg(long)]
     pub json: bool,

@@ -29,7 +29,7 @@ pub fn run(summary: &Summary) -> Vec<Check> {
     // Its largest start counts: one that is small now and then is not small.
     let idle = mine().map(|phase| phase.idle_rss_mib).max_by(f64::total_cmp);
 
-    vec![
+    let mut checks = vec![
         check(
             "64 connections: rate, of the plain file's",
             ratio(64).and_then(|ratio| ratio.rate_of_file),
@@ -67,7 +67,20 @@ pub fn run(summary: &Summary) -> Vec<Check> {
         ),
         check("idle RSS in MiB", idle, AtMost(12.0)),
         check("answers other than 204", idle.map(|_| errors), AtMost(0.0)),
-    ]
+    ];
+    if mine().any(|phase| phase.device_each.is_some()) {
+        checks.push(check(
+            "64 connections: bytes to the device per payload byte",
+            median(64).and_then(Phase::device_per_payload),
+            AtMost(0.5),
+        ));
+        checks.push(check(
+            "1 connection: bytes to the device, of the plain file's",
+            ratio(1).and_then(|ratio| ratio.device_of_file),
+            AtMost(1.3),
+        ));
+    }
+    checks
 }
 
 fn check(what: &str, measured: Option<f64>, limit: Limit) -> Check {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::notification::Notification;
-use crate::process::{self, Reading};
+use crate::process::{self, Meter, Reading};
 
 pub struct Load {
     pub address: SocketAddr,
@@ -56,7 +56,7 @@ struct Window {
 }
 
 impl Load {
-    pub async fn run(&self, server: u32) -> anyhow::Result<Outcome> {
+    pub async fn run(&self, server: &Meter) -> anyhow::Result<Outcome> {
         let from = Instant::now() + self.warm_up;
         let window = Window { from, until: from + self.measured };
         let workers: Vec<_> = (0..self.connections)
@@ -79,9 +79,9 @@ impl Load {
         let own = std::process::id();
         tokio::time::sleep_until(window.from.into()).await;
         let begun = Instant::now();
-        let before = (process::read(server)?, process::read(own)?);
+        let before = (server.read()?, process::read(own)?);
         tokio::time::sleep_until(window.until.into()).await;
-        let after = (process::read(server)?, process::read(own)?);
+        let after = (server.read()?, process::read(own)?);
         let elapsed = begun.elapsed();
 
         let mut tally = Tally::default();

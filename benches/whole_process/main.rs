@@ -14,6 +14,7 @@
 
 mod args;
 mod checks;
+mod image;
 mod load;
 mod notification;
 mod process;
@@ -81,9 +82,9 @@ fn measure(args: &Args) -> anyhow::Result<Vec<Phase>> {
 
 async fn phase(args: &Args, target: &Target, connections: usize) -> anyhow::Result<Phase> {
     // Started anew for every phase: no phase pays for what an earlier one left.
-    let server = target.start()?;
+    let server = target.start(args.device)?;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let idle = process::read(server.pid)?;
+    let idle = server.meter.read()?;
     let load = load::Load {
         address: server.address,
         paths: server.paths(args.streams),
@@ -91,6 +92,6 @@ async fn phase(args: &Args, target: &Target, connections: usize) -> anyhow::Resu
         warm_up: Duration::from_secs_f64(args.warm_up),
         measured: Duration::from_secs_f64(args.seconds),
     };
-    let outcome = load.run(server.pid).await?;
+    let outcome = load.run(&server.meter).await?;
     Ok(Phase::new(&idle, outcome))
 }

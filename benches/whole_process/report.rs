@@ -25,6 +25,8 @@ pub fn table(summary: &Summary, checks: &[Check]) {
             "peak MiB",
             "B written each",
             "written/payload",
+            "device B each",
+            "device/payload",
             "errors",
         ]
         .map(String::from)
@@ -45,6 +47,8 @@ pub fn table(summary: &Summary, checks: &[Check]) {
             format!("{:.1}", phase.peak_rss_mib),
             optional(phase.written_each, 0),
             optional(phase.written_per_payload(), 2),
+            optional(phase.device_each, 0),
+            optional(phase.device_per_payload(), 2),
             phase.errors.values().sum::<u64>().to_string(),
         ]);
     }
@@ -52,7 +56,7 @@ pub fn table(summary: &Summary, checks: &[Check]) {
 
     if !summary.ratios.is_empty() {
         let mut rows = vec![
-            ["target", "conns", "rate/bare", "rate/file", "CPU/bare", "p50/file"]
+            ["target", "conns", "rate/bare", "rate/file", "CPU/bare", "p50/file", "device/file"]
                 .map(String::from)
                 .to_vec(),
         ];
@@ -64,6 +68,7 @@ pub fn table(summary: &Summary, checks: &[Check]) {
                 optional(ratio.rate_of_file, 2),
                 optional(ratio.cpu_of_bare, 2),
                 optional(ratio.p50_of_file, 2),
+                optional(ratio.device_of_file, 2),
             ]);
         }
         println!();

@@ -25,6 +25,7 @@ pub struct Phase {
     pub rss_mib: f64,
     pub peak_rss_mib: f64,
     pub written_each: Option<f64>,
+    pub device_each: Option<f64>,
     pub errors: BTreeMap<String, u64>,
 }
 
@@ -45,8 +46,9 @@ impl Phase {
         };
         let (before, after) = &outcome.server;
         let mib = |kib: u64| kib as f64 / 1024.0;
-        let written =
-            before.written.zip(after.written).map(|(before, after)| (after - before) as f64);
+        let each = |of: fn(&Reading) -> Option<u64>| {
+            of(before).zip(of(after)).map(|(before, after)| (after - before) as f64 / count)
+        };
         Self {
             rate: count / seconds,
             p50_us: quantile(0.5),
@@ -57,7 +59,8 @@ impl Phase {
             idle_rss_mib: mib(idle.rss_kib),
             rss_mib: mib(after.rss_kib),
             peak_rss_mib: mib(after.peak_rss_kib),
-            written_each: written.map(|written| written / count),
+            written_each: each(|reading| reading.written),
+            device_each: each(|reading| reading.written_to_device),
             errors: outcome.tally.errors,
             ..Self::default()
         }
@@ -65,6 +68,10 @@ impl Phase {
 
     pub fn written_per_payload(&self) -> Option<f64> {
         self.written_each.map(|written| written / BODY_BYTES as f64)
+    }
+
+    pub fn device_per_payload(&self) -> Option<f64> {
+        self.device_each.map(|written| written / BODY_BYTES as f64)
     }
 }
 
@@ -77,6 +84,7 @@ pub struct Ratios {
     pub rate_of_file: Option<f64>,
     pub cpu_of_bare: Option<f64>,
     pub p50_of_file: Option<f64>,
+    pub device_of_file: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -147,6 +155,9 @@ impl Summary {
             written_each: median(
                 self.rounds_of(connections, target).filter_map(|phase| phase.written_each),
             ),
+            device_each: median(
+                self.rounds_of(connections, target).filter_map(|phase| phase.device_each),
+            ),
             errors,
         }
     }
@@ -169,6 +180,8 @@ impl Summary {
             rate_of_file: over("file", |phase| phase.rate),
             cpu_of_bare: over("bare", |phase| phase.cpu_us),
             p50_of_file: over("file", |phase| phase.p50_us),
+            device_of_file: over("file", |phase| phase.device_each.unwrap_or(f64::NAN))
+                .filter(|ratio| !ratio.is_nan()),
         }
     }
 }

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
+use crate::image::Image;
+use crate::process::Meter;
 use crate::servers::Kind;
 
 pub const DATA_DIR: &str = "NGSI_FERRY_DATA_DIR";
@@ -34,7 +36,7 @@ pub struct External {
 /// A server that answers. Ours end when this is dropped.
 pub struct Server {
     pub address: SocketAddr,
-    pub pid: u32,
+    pub meter: Meter,
     path: Option<String>,
     _running: Option<Running>,
 }
@@ -43,6 +45,7 @@ struct Running {
     child: Child,
     /// Removed after the child has ended, as the fields drop after `drop`.
     directory: TempDir,
+    image: Option<Image>,
 }
 
 impl Target {
@@ -54,12 +57,12 @@ impl Target {
         }
     }
 
-    pub fn start(&self) -> anyhow::Result<Server> {
+    pub fn start(&self, device: bool) -> anyhow::Result<Server> {
         match self {
             Self::Reference(kind) => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.arg(kind.argument());
-                Running::start(command)
+                Running::start(command, device)
             }
             Self::Gateway { program, arguments } => {
                 let mut command = Command::new(program);
@@ -67,11 +70,11 @@ impl Target {
                 for part in ["INTAKE", "SPARK", "ADMIN"] {
                     command.env(format!("NGSI_FERRY_{part}__LISTEN"), "127.0.0.1:0");
                 }
-                Running::start(command).with_context(|| format!("{}", program.display()))
+                Running::start(command, device).with_context(|| format!("{}", program.display()))
             }
             Self::External(external) => Ok(Server {
                 address: external.address,
-                pid: external.pid,
+                meter: Meter { pid: external.pid, device: None },
                 path: Some(external.path.clone()),
                 _running: None,
             }),
@@ -89,13 +92,14 @@ impl Server {
 }
 
 impl Running {
-    fn start(mut command: Command) -> anyhow::Result<Server> {
+    fn start(mut command: Command, device: bool) -> anyhow::Result<Server> {
         // Under target/, on the disk that the build is on: /tmp may be a tmpfs,
         // where a sync costs nothing and means nothing.
         let directory = tempfile::Builder::new()
             .prefix("whole-process-")
             .tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-        let data = directory.path().join("data");
+        let image = device.then(Image::new).transpose()?;
+        let data = image.as_ref().map_or(directory.path().into(), Image::mount).join("data");
         fs::create_dir(&data)?;
         let addresses = directory.path().join("addresses.json");
         let log = fs::File::create(directory.path().join("log"))?;
@@ -106,10 +110,11 @@ impl Running {
             .stdout(log.try_clone()?)
             .stderr(log);
         let child = command.spawn().context("cannot be started")?;
-        let mut running = Self { child, directory };
+        let mut running = Self { child, directory, image };
         let address = running.wait_for(&addresses)?;
-        let pid = running.child.id();
-        Ok(Server { address, pid, path: None, _running: Some(running) })
+        let device = running.image.as_ref().map(Image::counter);
+        let meter = Meter { pid: running.child.id(), device };
+        Ok(Server { address, meter, path: None, _running: Some(running) })
     }
 
     fn wait_for(&mut self, addresses: &Path) -> anyhow::Result<SocketAddr> {

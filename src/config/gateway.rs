@@ -247,6 +247,7 @@ impl Config {
             max_streams: self.store.max_streams,
             max_bytes: self.store.max_bytes,
             max_age: self.store.max_age,
+            gather: self.store.gather,
             when_full: self.store.when_full,
             consumer_expiry: self.store.consumer_expiry,
             write_backs_max_bytes: self.store.write_backs_max_bytes,

@@ -138,7 +138,13 @@ impl Committer {
                 Ok(other) => return (group.appends, Some(other)),
                 Err(_) if lingered => break,
                 Err(_) => {
-                    self.linger.wait(&self.shared.meeting, group.appends.len());
+                    let gather_for = self.shared.limits.load().gather;
+                    if gather_for.is_zero() {
+                        self.linger.wait_for_clients(&self.shared.meeting, group.appends.len());
+                    } else {
+                        let room = MAX_GROUP_RECORDS - group.records;
+                        self.shared.meeting.wait_for(room, gather_for);
+                    }
                     lingered = true;
                 }
             }

@@ -28,6 +28,11 @@ pub struct Config {
     /// writes spare the flash; a lone client never waits.
     #[serde(with = "crate::units::duration")]
     pub linger: Duration,
+    /// How long each commit of a stream waits for more records, however few
+    /// come. Each is answered so much later, and the flash written so much
+    /// less; none by default. Orion gives up after 5 s.
+    #[serde(with = "crate::units::duration")]
+    pub gather: Duration,
     /// zstd's level for stored groups.
     pub compression_level: i32,
     /// Free bytes of the disk below which a stream counts as full.
@@ -60,6 +65,7 @@ impl Default for Config {
         Self {
             segment_bytes: 8 << 20,
             linger: Duration::from_millis(2),
+            gather: Duration::ZERO,
             compression_level: 1,
             min_free: 128 << 20,
             max_streams: 64,
@@ -108,6 +114,8 @@ pub struct LogLimits {
     pub segment_bytes: u64,
     /// Free bytes of the disk below which the log counts as full.
     pub min_free: u64,
+    /// Wait of a commit for more records.
+    pub gather: Duration,
 }
 
 impl Config {
@@ -122,6 +130,7 @@ impl Config {
             consumer_expiry: stream.and_then(|s| s.consumer_expiry).or(self.consumer_expiry),
             segment_bytes: self.segment_bytes_within(max_bytes),
             min_free: self.min_free,
+            gather: self.gather,
         }
     }
 
@@ -141,6 +150,7 @@ impl Config {
             consumer_expiry: None,
             segment_bytes: self.segment_bytes_within(max_bytes),
             min_free: self.min_free,
+            gather: Duration::ZERO,
         }
     }
 

@@ -49,6 +49,26 @@ impl Meeting {
         self.taken.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Waits until the committer finds `missing` more, at most for `longest`.
+    pub(super) fn wait_for(&self, missing: usize, longest: Duration) {
+        if missing == 0 || longest.is_zero() {
+            return;
+        }
+        let deadline = Instant::now() + longest;
+        let wanted = self.taken.load(Ordering::Relaxed).wrapping_add(missing);
+        self.wake_at.store(wanted, Ordering::Release);
+        loop {
+            let is_there =
+                self.handed_in.load(Ordering::Acquire).wrapping_sub(wanted) <= usize::MAX / 2;
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
+            if is_there || left.is_zero() {
+                break;
+            }
+            std::thread::park_timeout(left);
+        }
+        self.wake_at.store(0, Ordering::Release);
+    }
+
     fn waiting(&self) -> usize {
         let handed_in = self.handed_in.load(Ordering::Acquire);
         // What is in the queue already may not be counted yet.
@@ -65,24 +85,9 @@ impl Linger {
 
     /// Waits until as many appends are there as there are clients, `have` of
     /// them already taken; at most as long as the last commit took.
-    pub(super) fn wait(&self, meeting: &Meeting, have: usize) {
-        let missing = self.outstanding.saturating_sub(have);
-        if missing == 0 || self.longest.is_zero() {
-            return;
-        }
-        let deadline = Instant::now() + self.last_commit.min(self.longest);
-        let wanted = meeting.taken.load(Ordering::Relaxed).wrapping_add(missing);
-        meeting.wake_at.store(wanted, Ordering::Release);
-        loop {
-            let is_there =
-                meeting.handed_in.load(Ordering::Acquire).wrapping_sub(wanted) <= usize::MAX / 2;
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
-            if is_there || left.is_zero() {
-                break;
-            }
-            std::thread::park_timeout(left);
-        }
-        meeting.wake_at.store(0, Ordering::Release);
+    pub(super) fn wait_for_clients(&self, meeting: &Meeting, have: usize) {
+        let expected = self.outstanding.saturating_sub(have);
+        meeting.wait_for(expected, self.last_commit.min(self.longest));
     }
 
     /// Learns from a commit, before it is answered.
@@ -106,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_lone_client_never_waits() {
-        expecting(1).wait(&Meeting::default(), 1);
+        expecting(1).wait_for_clients(&Meeting::default(), 1);
     }
 
     #[test]
@@ -116,7 +121,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| (0..3).for_each(|_| meeting.hand_in()));
             // Would hang for a minute if the third did not end it.
-            expecting(4).wait(&meeting, 1);
+            expecting(4).wait_for_clients(&meeting, 1);
         });
         assert_eq!(meeting.handed_in.load(Ordering::Relaxed), 3);
     }
@@ -125,6 +130,6 @@ mod tests {
     fn the_wait_is_no_longer_than_a_commit() {
         let mut linger = Linger::new(LONG);
         linger.committed(&Meeting::default(), 100, Duration::from_millis(1));
-        linger.wait(&Meeting::default(), 1);
+        linger.wait_for_clients(&Meeting::default(), 1);
     }
 }

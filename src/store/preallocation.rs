@@ -11,7 +11,8 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 /// Bytes made at a time, with one journal entry.
-const STEP: usize = 128 << 10;
+const STEP: u64 = 128 << 10;
+const PAGE: [u8; 4096] = [0; 4096];
 /// Where a commit writes more than this, the zeros would cost more than the
 /// journal.
 const LARGEST_COMMIT: u64 = 12 << 10;
@@ -46,17 +47,23 @@ impl Preallocation {
             let len = file.metadata()?.len();
             self.room = zeros_at_end(file, len)?;
             if self.room < bytes {
-                if file.write_all_at(&vec![0; STEP], len).is_err() {
+                if fill_with_zeros(file, len).is_err() {
                     self.given_up = true;
                     return Ok(());
                 }
                 file.sync_data()?;
-                self.room += STEP as u64;
+                self.room += STEP;
             }
         }
         self.room = self.room.saturating_sub(bytes);
         Ok(())
     }
+}
+
+/// A page at a time: the kernel would keep one large write as one large page,
+/// and count all of it as written with each small write into it.
+fn fill_with_zeros(file: &File, from: u64) -> io::Result<()> {
+    (from..from + STEP).step_by(PAGE.len()).try_for_each(|at| file.write_all_at(&PAGE, at))
 }
 
 /// How many bytes at the end of a file of length `len` are zeros.
@@ -95,7 +102,7 @@ mod tests {
             file.write_all_at(&[7; 1000], at).unwrap();
             at += 1000;
         }
-        assert_eq!(file.metadata().unwrap().len(), 4 + STEP as u64);
+        assert_eq!(file.metadata().unwrap().len(), 4 + STEP);
     }
 
     #[test]
@@ -106,7 +113,7 @@ mod tests {
         let mut back = vec![0; 100_000];
         file.read_exact_at(&mut back, 0).unwrap();
         assert!(back.iter().all(|byte| *byte == 1));
-        assert_eq!(file.metadata().unwrap().len(), 100_000 + STEP as u64);
+        assert_eq!(file.metadata().unwrap().len(), 100_000 + STEP);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use ngsi_ferry::record::Line;
-use ngsi_ferry::store::{AppendError, Metrics, OpenError, Store};
+use ngsi_ferry::store::{AppendError, Config, Metrics, OpenError, Store};
 
 use crate::support::{
     a_segment_a_commit, append, config, copy_folder, default_log, files, fill, folder, noise,
@@ -180,4 +180,24 @@ async fn opening_and_closing_leaves_nothing_behind() {
             assert!(open_files <= files_then + 8, "{files_then} files became {open_files}");
         }
     }
+}
+
+#[tokio::test]
+async fn records_that_come_while_a_commit_gathers_share_its_write() {
+    let dir = folder();
+    let gather = std::time::Duration::from_millis(100);
+    let store = open(dir.path(), &Config { gather, ..config() });
+    let log = default_log(&store);
+    let begun = std::time::Instant::now();
+    let mut waiting = Vec::new();
+    for id in 0..3 {
+        waiting.push(log.submit(vec![(&notification(id, 10)).into()]).await.unwrap());
+    }
+    for (id, stored) in (0..).zip(waiting) {
+        assert_eq!(stored.await.unwrap(), id..id + 1);
+    }
+    assert!(begun.elapsed() >= gather);
+    let groups = log.read(0..3, usize::MAX).await.unwrap().groups;
+    assert_eq!(groups.iter().map(|group| group.header.count).collect::<Vec<_>>(), [3]);
+    store.close().await;
 }
