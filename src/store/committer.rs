@@ -13,6 +13,7 @@ use super::chain::{Active, Sealed};
 use super::group::{Group, MAX_GROUP_COUNT, Packer};
 use super::linger::Linger;
 use super::log::Shared;
+use super::reader;
 use super::retention;
 use super::segment::{PIECE_LEN, Seal, Segment, SegmentError};
 use super::{AppendError, lock};
@@ -199,10 +200,12 @@ impl Committer {
         let due = {
             let limits = self.shared.limits.load();
             let chain = lock(&self.shared.chain);
-            chain.active.as_ref().is_some_and(|active| active.disk_bytes >= limits.segment_bytes)
+            let due = |active: &&Active| active.disk_bytes >= limits.segment_bytes;
+            chain.active.as_ref().filter(due).map(|active| active.seal)
         };
-        if due {
+        if let Some(seal) = due {
             self.seal_active(Condition::Good);
+            self.prepare(seal);
             self.shared.tidy_wanted.store(true, Ordering::Release);
         }
     }
@@ -339,6 +342,15 @@ impl Committer {
         drop(chain);
         // Closing a database takes milliseconds, in which readers may go on.
         drop((active, segment));
+    }
+
+    /// Has a segment that was sealed made ready for its readers, unless they
+    /// keep up: then one has it open, and it is deleted soon.
+    fn prepare(&self, seal: Seal) {
+        if self.shared.state.get().acknowledged().is_none_or(|upto| upto < seal.first) {
+            let shared = Arc::clone(&self.shared);
+            self.runtime.spawn_blocking(move || reader::prepare(&shared, seal));
+        }
     }
 
     /// Leaves the log so that the next start needs no recovery.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// sled writes a few kilobytes before it lets a segment be read: on a disk
 /// that others filled, a backlog could not even be sent away.
-const BALLAST_LEN: usize = 1 << 20;
+const BALLAST_LEN: usize = 2 << 20;
 /// Free bytes at which the ballast is taken on again.
 const ROOM_FOR_BALLAST: u64 = 16 << 20;
 

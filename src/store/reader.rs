@@ -244,24 +244,32 @@ fn read_sealed(shared: &Shared, seal: Seal, at: Sequence) -> Result<Found, Segme
 }
 
 fn open(shared: &Shared, seal: Seal) -> Result<Arc<Segment>, SegmentError> {
-    let slot = lock(&shared.opened).slot(seal.first);
-    let segment = {
-        // Held while opening: two readers must not open one segment.
-        let mut opened = lock(&slot);
-        if let Some(segment) = opened.upgrade() {
-            segment
-        } else {
-            let folder = shared.segment_folder(seal.first);
-            let segment = Arc::new(Segment::open(&folder, &shared.disk)?);
-            // sled fills its last part up with zeros, and writes a snapshot.
-            lock(&shared.chain).set_disk_bytes(seal.first, segment::disk_bytes(&folder));
-            *opened = Arc::downgrade(&segment);
-            segment
-        }
-    };
+    let segment = open_for_now(shared, seal)?;
     let surplus = lock(&shared.opened).keep(seal.first, &segment);
     drop(surplus);
     Ok(segment)
+}
+
+fn open_for_now(shared: &Shared, seal: Seal) -> Result<Arc<Segment>, SegmentError> {
+    let slot = lock(&shared.opened).slot(seal.first);
+    // Held while opening: two readers must not open one segment.
+    let mut opened = lock(&slot);
+    if let Some(segment) = opened.upgrade() {
+        return Ok(segment);
+    }
+    let folder = shared.segment_folder(seal.first);
+    let segment = Arc::new(Segment::open(&folder, &shared.disk)?);
+    // sled fills its last part up with zeros, and writes a snapshot.
+    lock(&shared.chain).set_disk_bytes(seal.first, segment::disk_bytes(&folder));
+    *opened = Arc::downgrade(&segment);
+    Ok(segment)
+}
+
+/// Lets sled write what it wants to write before it lets a segment be read.
+/// Later, in an outage of days, there may be no room for that.
+pub(super) fn prepare(shared: &Shared, seal: Seal) {
+    // Where it fails, whoever reads it is told why.
+    let _ = open_for_now(shared, seal);
 }
 
 /// A segment that cannot be opened goes to the quarantine, and what was in it

@@ -8,6 +8,7 @@
 pub mod fixtures;
 pub mod gateway;
 pub mod http;
+pub mod image;
 pub mod orion;
 pub mod spark;
 pub mod wire;
