@@ -16,20 +16,12 @@ mod seed;
 #[path = "full_disk/streams.rs"]
 mod streams;
 
-use std::time::SystemTime;
-
 use cycles::Cycles;
-
-fn setting(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_costs_nothing_acknowledged_and_the_intake_comes_back_by_itself() {
-    let cycles = setting("NGSI_FERRY_FULL_DISK_CYCLES").unwrap_or(3);
-    let now = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let seed = setting("NGSI_FERRY_SEED").unwrap_or_else(now);
+    let cycles = seed::setting("NGSI_FERRY_FULL_DISK_CYCLES").unwrap_or(3);
+    let seed = seed::chosen();
     let mut campaign = match Cycles::new(seed).await {
         Ok(campaign) => campaign,
         Err(why) => return eprintln!("skipped: no file system of its own: {why}"),

@@ -11,6 +11,8 @@ mod common;
 mod campaign;
 #[path = "kill/drivers.rs"]
 mod drivers;
+#[path = "kill/kill_9.rs"]
+mod kill_9;
 #[path = "kill/life.rs"]
 mod life;
 #[path = "kill/orion_side.rs"]
@@ -24,22 +26,15 @@ mod streams;
 #[path = "kill/writers.rs"]
 mod writers;
 
-use std::time::SystemTime;
-
 use campaign::Campaign;
-
-fn setting(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
-}
+use kill_9::Kill9;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_changed_or_reordered_whenever_the_gateway_is_killed() {
-    let rounds = setting("NGSI_FERRY_KILL_ROUNDS").unwrap_or(12);
-    let now = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let seed = setting("NGSI_FERRY_SEED").unwrap_or_else(now);
+    let rounds = seed::setting("NGSI_FERRY_KILL_ROUNDS").unwrap_or(12);
+    let seed = seed::chosen();
     eprintln!("{rounds} rounds; again with NGSI_FERRY_SEED={seed}");
-    let mut campaign = Campaign::new(seed).await;
+    let mut campaign = Campaign::new(Kill9, seed).await;
     for round in 0..rounds {
         campaign.round(round).await;
     }

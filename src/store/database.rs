@@ -18,6 +18,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use tracing::warn;
+
 use super::checked_file::sync_folder;
 use super::preallocation::Preallocation;
 
@@ -56,6 +58,9 @@ pub enum SegmentError {
     /// It is still open elsewhere.
     #[error("the segment is still open")]
     Locked,
+    /// The disk did not take what opening it writes, but all of it can be read.
+    #[error("the disk refused a write to the segment: {0}")]
+    Unwritable(String),
 }
 
 impl SegmentError {
@@ -75,8 +80,20 @@ impl SegmentError {
         [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind())
     }
 
+    /// What a disk says that cannot read, and also one that cannot write.
+    pub(super) fn is_of_the_disk(&self) -> bool {
+        let (Self::Sled(sled::Error::Io(error)) | Self::Io(error)) = self else { return false };
+        let errno = rustix::io::Errno::IO.raw_os_error();
+        // sled hands on copies of its errors, which only keep the text.
+        error.raw_os_error() == Some(errno)
+            || error.to_string().contains(&format!("(os error {errno})"))
+    }
+
     /// It says nothing about the segment, and may be gone the next time.
     pub(super) fn is_passing(&self) -> bool {
+        if matches!(self, Self::Unwritable(_)) {
+            return true;
+        }
         let (Self::Sled(sled::Error::Io(error)) | Self::Io(error)) = self else {
             return self.is_lock();
         };
@@ -95,7 +112,8 @@ impl SegmentError {
 
 /// An open database.
 pub(super) struct Database {
-    db: sled::Db,
+    // `None` only while it is dropped.
+    db: Option<sled::Db>,
     data: File,
     filling: Mutex<Filling>,
 }
@@ -135,12 +153,16 @@ impl Database {
                 .open()?)
         })?;
         let data = OpenOptions::new().read(true).write(true).open(folder.join(DATA_FILE))?;
-        Ok(Self { db, data, filling: Mutex::default() })
+        Ok(Self { db: Some(db), data, filling: Mutex::default() })
+    }
+
+    fn db(&self) -> Result<&sled::Db, SegmentError> {
+        self.db.as_ref().ok_or_else(|| SegmentError::Panicked("it was closed".to_owned()))
     }
 
     /// Makes everything written before durable, the file's making included.
     pub(super) fn sync_all(&self) -> Result<(), SegmentError> {
-        guarded(|| Ok(self.db.flush()?))?;
+        guarded(|| Ok(self.db()?.flush()?))?;
         Ok(self.data.sync_all()?)
     }
 
@@ -162,9 +184,9 @@ impl Database {
                 filling.marked = filling.marked.saturating_add(MARKED_AT_ONCE);
             }
             for (cell, value) in (first..end).zip(values).rev() {
-                self.db.insert(key(cell, 0), value)?;
+                self.db()?.insert(key(cell, 0), value)?;
             }
-            self.db.flush()?;
+            self.db()?.flush()?;
             Ok(())
         })?;
         Ok(self.data.sync_data()?)
@@ -175,7 +197,7 @@ impl Database {
     fn mark(&self, cell: u32) -> Result<(), SegmentError> {
         for marker in 1..=(2 - cell % 2) {
             let marker = u8::try_from(marker).unwrap_or(1);
-            self.db.insert(key(cell, marker), &[])?;
+            self.db()?.insert(key(cell, marker), &[])?;
         }
         Ok(())
     }
@@ -185,7 +207,7 @@ impl Database {
         &self,
         cell: u32,
     ) -> Result<Option<impl Deref<Target = [u8]> + use<>>, SegmentError> {
-        guarded(|| Ok(self.db.get(key(cell, 0))?))
+        guarded(|| Ok(self.db()?.get(key(cell, 0))?))
     }
 
     /// One past the last filled cell.
@@ -193,7 +215,7 @@ impl Database {
         guarded(|| {
             let (mut cell, mut end) = (0, 0);
             while cell - end < LONGEST_GAP {
-                if self.db.contains_key(key(cell, 0))? {
+                if self.db()?.contains_key(key(cell, 0))? {
                     end = cell + 1;
                 }
                 cell += 1;
@@ -206,6 +228,22 @@ impl Database {
     pub(super) fn disk_bytes(&self) -> u64 {
         use std::os::unix::fs::MetadataExt as _;
         self.data.metadata().map_or(0, |data| data.blocks() * 512)
+    }
+}
+
+impl Drop for Database {
+    /// sled syncs a database that it closes, and panics where that fails: as
+    /// it does after a sync of ours that failed, each handle being told once.
+    /// Whoever closes it, the committer above all, must live on.
+    fn drop(&mut self) {
+        let db = self.db.take();
+        let closed = guarded(|| {
+            drop(db);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            warn!(%error, "a segment was closed by a disk that fails");
+        }
     }
 }
 

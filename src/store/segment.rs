@@ -134,7 +134,7 @@ impl Segment {
     /// Opens an existing segment and syncs it: what is readable from now on
     /// is on stable storage. Waits for a moment where it is still open.
     pub(super) fn open(folder: &Path, disk: &Disk) -> Result<Self, SegmentError> {
-        patiently(disk, || Self::try_open(folder))
+        patiently(disk, || Self::try_open(folder)).map_err(|error| judged(error, folder))
     }
 
     /// As [`Segment::open`], but believes nothing but the data: what else
@@ -151,6 +151,7 @@ impl Segment {
             drop(data);
             Self::try_open(folder)
         })
+        .map_err(|error| judged(error, folder))
     }
 
     fn try_open(folder: &Path) -> Result<Self, SegmentError> {
@@ -338,4 +339,16 @@ fn patiently<T>(
             opened => return opened,
         }
     }
+}
+
+/// Opening a segment writes to it. Where the disk refused that, the records
+/// are no less there: as long as the data can be read it is not given up.
+fn judged(error: SegmentError, folder: &Path) -> SegmentError {
+    let reads_through = || -> io::Result<u64> {
+        io::copy(&mut File::open(folder.join(DATA_FILE))?, &mut io::sink())
+    };
+    if error.is_of_the_disk() && reads_through().is_ok() {
+        return SegmentError::Unwritable(error.to_string());
+    }
+    error
 }

@@ -32,6 +32,23 @@ pub struct Gateway {
     pub admin: SocketAddr,
 }
 
+/// A gateway that does not listen yet.
+pub struct Starting {
+    setup: Setup,
+    child: Child,
+}
+
+impl Starting {
+    /// kill -9; `then` is done once it can do nothing any more, and may be
+    /// what it takes for it to be gone.
+    pub async fn kill_and(mut self, then: impl FnOnce()) -> Setup {
+        self.child.start_kill().unwrap();
+        then();
+        self.child.wait().await.unwrap();
+        self.setup
+    }
+}
+
 impl Setup {
     /// Defaults, ports chosen by the system, data in a folder of its own on
     /// the real disk: in memory a sync would mean nothing.
@@ -118,7 +135,19 @@ impl Setup {
     }
 
     /// As [`Setup::start`], with a command of the caller's (under strace).
-    pub async fn start_as(self, mut command: Command) -> Gateway {
+    pub async fn start_as(self, command: Command) -> Gateway {
+        let Ok(gateway) = self.start_unless(command, std::future::pending()).await else {
+            unreachable!("nothing ends the start")
+        };
+        gateway
+    }
+
+    /// As [`Setup::start_as`], unless `ended` comes before it listens.
+    pub async fn start_unless(
+        self,
+        mut command: Command,
+        ended: impl Future<Output = ()>,
+    ) -> Result<Gateway, Starting> {
         let _ = std::fs::remove_file(self.addresses_file());
         let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
         let mut child = command
@@ -128,10 +157,14 @@ impl Setup {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let addresses = self.wait_for_addresses(&mut child).await;
+        let addresses = tokio::select! {
+            addresses = self.wait_for_addresses(&mut child) => Some(addresses),
+            () = ended => None,
+        };
+        let Some(addresses) = addresses else { return Err(Starting { setup: self, child }) };
         let address = |name: &str| addresses[name].as_str().unwrap().parse().unwrap();
         let (intake, spark, admin) = (address("intake"), address("spark"), address("admin"));
-        Gateway { setup: self, child, intake, spark, admin }
+        Ok(Gateway { setup: self, child, intake, spark, admin })
     }
 
     async fn wait_for_addresses(&self, child: &mut Child) -> Value {
@@ -154,6 +187,19 @@ impl Setup {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+}
+
+impl Drop for Setup {
+    /// The log goes with the folder: where a test fails, what it said is of
+    /// use to whoever looks for the reason.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(60)..];
+            eprintln!("the gateway's log ends:\n{}", last.join("\n"));
+        }
     }
 }
 
@@ -190,9 +236,13 @@ impl Gateway {
     }
 
     /// kill -9.
-    pub async fn kill(mut self) -> Setup {
-        self.child.kill().await.unwrap();
-        self.setup
+    pub async fn kill(self) -> Setup {
+        self.kill_and(|| {}).await
+    }
+
+    /// As [`Starting::kill_and`].
+    pub async fn kill_and(self, then: impl FnOnce()) -> Setup {
+        Starting { setup: self.setup, child: self.child }.kill_and(then).await
     }
 
     /// SIGTERM; returns how it ended.

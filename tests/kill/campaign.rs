@@ -24,7 +24,24 @@ const DRIVERS: u64 = 2;
 /// Rounds with one Orion; what was written to it is checked at their end.
 const LEG: u64 = 4;
 
-pub struct Campaign {
+/// What happens to the gateway, again and again.
+pub trait Mishap {
+    /// The settings to begin with, and where the data lies.
+    fn setup(&mut self) -> Setup;
+
+    /// Starts it; where it did not even come that far: what is left of it.
+    async fn start(&mut self, setup: Setup, chance: &mut Seed) -> Result<Gateway, Setup>;
+
+    /// Something that it survives, under load.
+    async fn disturb(&mut self, life: &Life, chance: &mut Seed);
+
+    /// Ends it under load.
+    async fn strike(&mut self, gateway: Gateway, life: &Life, chance: &mut Seed) -> Setup;
+}
+
+pub struct Campaign<M> {
+    // Dropped before the gateway: what it is stuck in lets go of it.
+    pub mishap: M,
     chance: Seed,
     contents: Seed,
     gateway: Option<Gateway>,
@@ -34,6 +51,7 @@ pub struct Campaign {
     ledger: Ledger,
     leg: Leg,
     legs: u64,
+    tasks: u64,
     report: Report,
 }
 
@@ -97,12 +115,12 @@ impl Leg {
     }
 }
 
-impl Campaign {
-    pub async fn new(seed: u64) -> Self {
+impl<M: Mishap> Campaign<M> {
+    pub async fn new(mut mishap: M, seed: u64) -> Self {
         let chance = Seed::new(seed);
         let (contents, leg) = (chance.of(1), Leg::new(0, &chance.of(2)).await);
-        let mut setup = Setup::new()
-            .set("STORE__SEGMENT_BYTES", "1MiB")
+        let mut setup = mishap
+            .setup()
             .set("STORE__MAX_BYTES", "8GiB")
             .set("ORION__BACKOFF_MIN", "20ms")
             .set("ORION__BACKOFF_MAX", "200ms");
@@ -111,6 +129,7 @@ impl Campaign {
         }
         let streams = STREAMS.map(|name| Stream::new(name, contents.clone())).to_vec();
         let mut campaign = Self {
+            mishap,
             chance,
             contents,
             gateway: None,
@@ -120,6 +139,7 @@ impl Campaign {
             ledger: Ledger::default(),
             leg,
             legs: 0,
+            tasks: 0,
             report: Report::default(),
         };
         campaign.start(setup).await;
@@ -136,10 +156,16 @@ impl Campaign {
 
     async fn start(&mut self, setup: Setup) {
         let life = format!("ORION__HEADERS__{}", LIFE.to_uppercase());
-        let setup = setup.set("ORION__URL", &self.leg.orion.url());
-        self.lives += 1;
-        self.life = Life::new();
-        self.gateway = Some(setup.set(&life, &self.lives.to_string()).start().await);
+        let mut setup = setup.set("ORION__URL", &self.leg.orion.url());
+        loop {
+            self.lives += 1;
+            self.life = Life::new();
+            setup = setup.set(&life, &self.lives.to_string());
+            match self.mishap.start(setup, &mut self.chance).await {
+                Ok(gateway) => return self.gateway = Some(gateway),
+                Err(left) => setup = left,
+            }
+        }
     }
 
     pub async fn round(&mut self, round: u64) {
@@ -156,17 +182,9 @@ impl Campaign {
         let mut load = JoinSet::new();
         let mut driving = JoinSet::new();
         self.load(&mut load, &mut driving);
-        // Few make it likely that the kill falls into a start or a rotation.
-        let few = self.chance.one_in(4);
-        let moment = self.chance.below(if few { 5 } else { 400 });
-        self.life.reaches(moment).await;
+        self.mishap.disturb(&self.life, &mut self.chance).await;
         let gateway = self.gateway.take().unwrap();
-        if self.chance.one_in(6) {
-            // In the middle of an orderly end.
-            self.life.stopping();
-            gateway.signal("TERM");
-        }
-        let setup = gateway.kill().await;
+        let setup = self.mishap.strike(gateway, &self.life, &mut self.chance).await;
         self.report.kills += 1;
         while let Some(ended) = load.join_next().await {
             ended.unwrap();
@@ -182,7 +200,7 @@ impl Campaign {
         for stream in self.streams.clone() {
             stream.audit(&spark, &self.ledger, &self.life).await;
             if self.chance.one_in(2) {
-                stream.catch_up(&spark).await;
+                stream.catch_up(&spark, &self.life).await;
             }
         }
     }
@@ -205,30 +223,31 @@ impl Campaign {
     }
 
     fn load(&mut self, load: &mut JoinSet<()>, driving: &mut JoinSet<Driver>) {
-        let (gateway, life) = (self.gateway.as_ref().unwrap(), &self.life);
-        let mut task = 0;
-        let mut chance = || {
-            task += 1;
-            self.chance.of(self.lives << 8 | task)
-        };
+        let (to, spark) = (self.gateway().intake, Spark::of(self.gateway()));
         for sender in 0..SENDERS {
             let (ledger, contents) = (self.ledger.clone(), self.contents.clone());
-            let (to, chance, life) = (gateway.intake, chance(), life.clone());
+            let (chance, life) = (self.chance_of_task(), self.life.clone());
             load.spawn(senders::send(to, sender, chance, contents, ledger, life));
         }
-        for stream in &self.streams {
-            let mut chance = chance();
+        for stream in self.streams.clone() {
+            let mut chance = self.chance_of_task();
             let acknowledges = chance.one_in(2);
-            let spark = Spark::of(gateway);
-            load.spawn(stream.clone().follow(spark, chance, acknowledges, life.clone()));
+            load.spawn(stream.follow(spark.clone(), chance, acknowledges, self.life.clone()));
         }
-        for entities in &self.leg.writers {
-            let (spark, written) = (Spark::of(gateway), self.leg.written.clone());
-            load.spawn(writers::write(spark, entities.clone(), chance(), written, life.clone()));
+        for entities in self.leg.writers.clone() {
+            let (spark, written) = (spark.clone(), self.leg.written.clone());
+            let (chance, life) = (self.chance_of_task(), self.life.clone());
+            load.spawn(writers::write(spark, entities, chance, written, life));
         }
         for driver in std::mem::take(&mut self.leg.drivers) {
-            driving.spawn(driver.run(Spark::of(gateway), self.leg.written.clone(), life.clone()));
+            let (spark, written) = (spark.clone(), self.leg.written.clone());
+            driving.spawn(driver.run(spark, written, self.life.clone()));
         }
+    }
+
+    fn chance_of_task(&mut self) -> Seed {
+        self.tasks += 1;
+        self.chance.of(self.lives << 8 | self.tasks)
     }
 
     /// Everything accepted comes to its end, and is compared.

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::life::Life;
+use super::life::{Ended, Going, Life};
 use super::seed::Seed;
 use super::writers::{Taken, Written, attributes};
 use crate::common::spark::{Reply, Spark, row};
@@ -24,11 +24,6 @@ pub struct Driver {
     pub batches: u64,
     chance: Seed,
 }
-
-/// The gateway is gone, or told to stop.
-struct Ended;
-
-type Going<T> = Result<T, Ended>;
 
 impl Driver {
     pub fn new(query: String, entities: Vec<String>, never: String, chance: Seed) -> Self {
@@ -74,7 +69,7 @@ impl Driver {
         let committed = answered(spark.try_commit(batch, &attempts).await, life)?;
         committed.done();
         self.note(to, Taken::Yes);
-        life.acknowledged();
+        life.acknowledged("write-backs");
         (self.staged, self.commit_sent) = (None, false);
         self.batch += 1;
         self.batches += 1;

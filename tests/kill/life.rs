@@ -1,40 +1,79 @@
 //! What the tasks of one life of the gateway share.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::common::gateway::DEADLINE;
 
+type Counts = BTreeMap<&'static str, u64>;
+
 /// Counts acknowledgements, so that a kill comes at a moment told by them.
 #[derive(Clone)]
 pub struct Life {
-    acknowledged: watch::Sender<u64>,
+    acknowledged: watch::Sender<Counts>,
     /// The gateway was told to stop: it may refuse now.
     stopping: watch::Sender<bool>,
 }
 
+/// The gateway is gone, told to stop, or refuses as it may.
+#[derive(Debug)]
+pub struct Ended;
+
+/// What goes on while the gateway does.
+pub type Going<T> = Result<T, Ended>;
+
+impl From<reqwest::Error> for Ended {
+    fn from(_: reqwest::Error) -> Self {
+        Self
+    }
+}
+
 impl Life {
     pub fn new() -> Self {
-        Self { acknowledged: watch::Sender::new(0), stopping: watch::Sender::new(false) }
+        Self {
+            acknowledged: watch::Sender::new(Counts::new()),
+            stopping: watch::Sender::new(false),
+        }
     }
 
-    pub fn acknowledged(&self) {
-        self.acknowledged.send_modify(|count| *count += 1);
+    /// Something was acknowledged, by the log of that name.
+    pub fn acknowledged(&self, by: &'static str) {
+        self.acknowledged.send_modify(|counts| *counts.entry(by).or_default() += 1);
     }
 
     pub async fn reaches(&self, count: u64) {
+        let reached = |counts: &Counts| counts.values().sum::<u64>() >= count;
+        self.wait_for(&format!("{count} acknowledged"), reached).await;
+    }
+
+    /// So many were acknowledged.
+    #[allow(dead_code)] // Only the power cuts ask.
+    pub fn so_far(&self) -> u64 {
+        self.acknowledged.borrow().values().sum()
+    }
+
+    /// Each of these logs acknowledges something from now on.
+    #[allow(dead_code)] // Only the power cuts ask.
+    pub async fn each_goes_on(&self, logs: &[&'static str]) {
+        let before = self.acknowledged.borrow().clone();
+        let goes_on = |counts: &Counts| logs.iter().all(|log| counts.get(log) > before.get(log));
+        self.wait_for(&format!("more than {before:?} acknowledged"), goes_on).await;
+    }
+
+    async fn wait_for(&self, what: &str, holds: impl FnMut(&Counts) -> bool) {
         let mut acknowledged = self.acknowledged.subscribe();
-        let reached = acknowledged.wait_for(|so_far| *so_far >= count);
-        let reached = tokio::time::timeout(DEADLINE, reached).await;
-        assert!(reached.is_ok(), "{} of {count} acknowledged", *self.acknowledged.borrow());
+        let held = tokio::time::timeout(DEADLINE, acknowledged.wait_for(holds)).await.is_ok();
+        assert!(held, "waited in vain for {what}; there are {:?}", self.acknowledged.borrow());
     }
 
     pub fn stopping(&self) {
         self.stopping.send_replace(true);
     }
 
-    /// A refusal is right only where the gateway was told to stop.
+    /// A refusal is right only where the gateway was told to stop, or its
+    /// disk fails.
     pub fn refused(&self, what: &str) {
         assert!(*self.stopping.borrow(), "refused: {what}");
     }

@@ -1,5 +1,19 @@
 //! Chance that can be repeated.
 
+use std::time::SystemTime;
+
+/// A number from the environment.
+pub fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+/// `NGSI_FERRY_SEED`, or another one each time.
+pub fn chosen() -> u64 {
+    let now = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    setting("NGSI_FERRY_SEED").unwrap_or_else(now)
+}
+
 /// splitmix64.
 #[derive(Debug, Clone)]
 pub struct Seed(u64);

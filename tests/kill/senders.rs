@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::life::Life;
 use super::seed::{self, Seed};
@@ -12,6 +13,10 @@ use crate::common::orion::notification::Notification;
 
 /// The streams that are sent to.
 pub const STREAMS: [&str; 4] = ["default", "press", "oven", "slow"];
+
+/// How long a sender that was refused waits: not to be all that the gateway
+/// is busy with.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// One notification sent.
 #[derive(Debug, Clone, Copy)]
@@ -70,9 +75,12 @@ pub async fn send(
         match client.exchange(&raw).await {
             Ok(answer) if answer.status == 204 => {
                 ledger.acknowledged(id);
-                life.acknowledged();
+                life.acknowledged(stream);
             }
-            Ok(answer) => return life.refused(&format!("{} {}", answer.status, answer.text())),
+            Ok(answer) => {
+                life.refused(&format!("{} {}", answer.status, answer.text()));
+                tokio::time::sleep(RETRY).await;
+            }
             Err(_) => return,
         }
     }

@@ -8,7 +8,7 @@ use http::Method;
 use ngsi_ferry::record::Record;
 use serde_json::{Value, json};
 
-use super::life::Life;
+use super::life::{Ended, Going, Life};
 use super::seed::{self, Seed};
 use super::senders::Ledger;
 use crate::common::spark::{Reply, Spark};
@@ -51,7 +51,9 @@ impl Stream {
             let Ok((next, _)) = self.read(&spark, from, "10s", &life).await else { return };
             from = next;
             self.lock().read = next;
-            if acknowledges && chance.one_in(2) && self.acknowledge(&spark, "reader").await.is_err()
+            if acknowledges
+                && chance.one_in(2)
+                && self.acknowledge(&spark, "reader", &life).await.is_err()
             {
                 return;
             }
@@ -65,7 +67,7 @@ impl Stream {
         from: u64,
         wait: &str,
         life: &Life,
-    ) -> reqwest::Result<(u64, Vec<(u64, u64)>)> {
+    ) -> Going<(u64, Vec<(u64, u64)>)> {
         let epoch = self.lock().epoch.clone().map(|epoch| format!("&epoch={epoch}"));
         let path = format!(
             "/v1/streams/{}/records?from={from}&wait={wait}{}",
@@ -75,6 +77,7 @@ impl Stream {
         let answer = spark.request(Method::GET, &path, &[], Vec::new()).await?;
         if answer.status == 503 {
             life.refused(&answer.body);
+            return Err(Ended);
         }
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         let header = |name: &str| answer.headers[name].to_str().unwrap().to_owned();
@@ -113,13 +116,17 @@ impl Stream {
         spark.request(Method::PUT, &path, &[], body.to_string().into_bytes()).await
     }
 
-    async fn acknowledge(&self, spark: &Spark, consumer: &str) -> reqwest::Result<()> {
+    async fn acknowledge(&self, spark: &Spark, consumer: &str, life: &Life) -> Going<()> {
         let position = {
             let mut known = self.lock();
             known.asked = known.asked.max(known.read);
             known.read
         };
         let answer = self.put(spark, consumer, position).await?;
+        if answer.status == 503 {
+            life.refused(&answer.body);
+            return Err(Ended);
+        }
         assert_eq!(answer.status, 200, "{}", answer.body);
         assert_eq!(answer.json()["position"].as_u64(), Some(position), "{}", answer.body);
         let mut known = self.lock();
@@ -197,11 +204,11 @@ impl Stream {
     }
 
     /// The reader has what was audited too, so that segments can go.
-    pub async fn catch_up(&self, spark: &Spark) {
+    pub async fn catch_up(&self, spark: &Spark, life: &Life) {
         {
             let mut known = self.lock();
             known.read = known.read.max(known.audited);
         }
-        self.acknowledge(spark, "reader").await.unwrap();
+        self.acknowledge(spark, "reader", life).await.unwrap();
     }
 }

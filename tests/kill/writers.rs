@@ -66,7 +66,7 @@ pub async fn write(spark: Spark, entities: Vec<String>, mut chance: Seed, to: Wr
         match spark.try_write("PATCH", &path, &[], &body).await {
             Ok(reply) if reply.status == 204 => {
                 to.note(entity, number, Taken::Yes);
-                life.acknowledged();
+                life.acknowledged("write-backs");
             }
             Ok(reply) => return life.refused(&format!("{reply:?}")),
             Err(_) => return,

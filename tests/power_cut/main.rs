@@ -1,0 +1,58 @@
+//! Power cuts: the gateway's data on a file system that forgets what was not
+//! synced.
+//!
+//! `NGSI_FERRY_CUT_ROUNDS` sets how often the power goes, `NGSI_FERRY_SEED`
+//! repeats a run as far as chance allows.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod attributes;
+#[path = "../kill/campaign.rs"]
+mod campaign;
+mod content;
+mod cuts;
+#[path = "../kill/drivers.rs"]
+mod drivers;
+mod failing_disk;
+mod file_system;
+mod fuse;
+mod image;
+mod journal;
+#[path = "../kill/life.rs"]
+mod life;
+mod machine;
+#[path = "../kill/orion_side.rs"]
+mod orion_side;
+mod place;
+#[path = "../kill/seed.rs"]
+mod seed;
+#[path = "../kill/senders.rs"]
+mod senders;
+#[path = "../kill/streams.rs"]
+mod streams;
+mod volume;
+#[path = "../kill/writers.rs"]
+mod writers;
+
+use campaign::Campaign;
+use cuts::Cuts;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_changed_or_reordered_wherever_the_power_goes() {
+    let wanted = seed::setting("NGSI_FERRY_CUT_ROUNDS").unwrap_or(24);
+    let seed = seed::chosen();
+    let cuts = match Cuts::new(seed) {
+        Ok(cuts) => cuts,
+        Err(why) => return eprintln!("skipped: {why}"),
+    };
+    eprintln!("{wanted} cuts; again with NGSI_FERRY_SEED={seed}");
+    let mut campaign = Campaign::new(cuts, seed).await;
+    let mut round = 0;
+    while campaign.mishap.table.cuts < wanted {
+        campaign.round(round).await;
+        round += 1;
+    }
+    let table = campaign.mishap.table.to_string();
+    eprintln!("{table}{}", campaign.end().await);
+}
