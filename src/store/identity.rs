@@ -15,7 +15,8 @@ use super::checked_file::{self, sync_folder};
 use super::state::{State, new_epoch};
 use crate::record::Sequence;
 
-const FILE: &str = "epoch";
+/// Its name in the log's folder.
+pub(super) const FILE: &str = "epoch";
 
 /// A file of its own: a copy has another number, and where that is given out
 /// again, another time of birth.

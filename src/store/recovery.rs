@@ -193,7 +193,8 @@ enum Content {
 }
 
 fn read_through(setup: &Setup, first: Sequence, folder: &Path) -> Content {
-    let was_made = segment::was_made(folder);
+    // What is no folder was one: the gateway makes nothing else here.
+    let was_made = segment::was_made(folder) || !folder.is_dir();
     let scanned = Segment::open_afresh(folder, &setup.disk).and_then(|segment| segment.scan(first));
     match scanned {
         Ok(seal) => {

@@ -32,6 +32,8 @@ const FARTHEST_GROUP: u64 = 16 * 1024;
 const CACHE_LEN: u64 = 1024 * 1024;
 const DATA_FILE: &str = "db";
 const CONF_FILE: &str = "conf";
+/// Stays empty, and sled wants it there.
+const BLOBS_FOLDER: &str = "blobs";
 const SEAL_FILE: &str = "seal";
 /// Stands in the folder once all the rest of a new segment is durable.
 const MADE_FILE: &str = "made";
@@ -372,12 +374,19 @@ pub(super) fn was_made(folder: &Path) -> bool {
     folder.join(MADE_FILE).exists() || folder.join(SEAL_FILE).exists()
 }
 
-/// Removes what sled can do without.
+/// Removes what sled can do without, whatever stands there in its place.
 fn remove_helpers(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
+        let is_folder = entry.file_type()?.is_dir();
         if name == CONF_FILE || name.to_string_lossy().starts_with("snap.") {
+            if is_folder {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        } else if name == BLOBS_FOLDER && !is_folder {
             fs::remove_file(entry.path())?;
         }
     }

@@ -14,7 +14,8 @@ use super::checked_file::{self, sync_folder};
 use super::lock;
 use crate::record::{Sequence, trusted_ms};
 
-const COPIES: [&str; 2] = ["state.a", "state.b"];
+/// The names of its two copies.
+pub(super) const COPIES: [&str; 2] = ["state.a", "state.b"];
 /// Bytes that a copy takes from the start: what it must say on a disk that
 /// has become full is written over blocks that it already has.
 const COPY_LEN: usize = 16 << 10;

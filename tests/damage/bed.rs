@@ -1,0 +1,220 @@
+//! A store of twenty segments, and how to have it back as it was.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ngsi_ferry::record::{Notification, Sequence};
+use ngsi_ferry::store::{Config, Log, Store};
+
+use crate::support::{self, append, default_log, files, notification, open, read_on};
+
+/// Segments of the stream `default`.
+pub const SEGMENTS: usize = 20;
+/// A stream beside it that nothing happens to; its records are these.
+pub const OTHER: &str = "other";
+const OTHER_RECORDS: Range<Sequence> = 0..12;
+/// Registered consumers of `default`, with their positions.
+pub const CONSUMERS: [(&str, Sequence); 2] = [("slow", 1), ("fast", 40)];
+
+/// How the store was left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Left {
+    /// By a clean end: every segment is sealed.
+    Closed,
+    /// By kill -9, the last segment without a seal; and once before, so that
+    /// there is a hole of unused numbers in the middle.
+    Killed,
+}
+
+/// The store, and all that is known of it.
+pub struct Bed {
+    pub data: PathBuf,
+    pub left: Left,
+    /// The numbers of its records, by segment. Each record's content is told
+    /// by its number.
+    pub segments: Vec<Range<Sequence>>,
+    pub epoch: String,
+    /// The end of the numbers that may have been given out.
+    pub reserved: Sequence,
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    folders: Vec<PathBuf>,
+    /// Names for the `epoch` files that no damage reaches: a file made anew
+    /// would be a copy's.
+    kept: PathBuf,
+}
+
+pub fn config() -> Config {
+    Config { segment_bytes: 96 << 10, ..support::config() }
+}
+
+/// The record of that number: a few hundred bytes, or some with many chunks.
+pub fn content(seq: Sequence) -> Notification {
+    let len = if seq % 23 == 7 { 30_000 } else { 200 + seq * 7919 % 6000 };
+    notification(seq, usize::try_from(len).unwrap())
+}
+
+async fn commit(log: &Log, records: u64) {
+    let next = log.bounds().next;
+    let group: Vec<_> = (next..next + records).map(content).collect();
+    append(log, &group).await;
+}
+
+async fn until_there_are(segments: usize, data: &Path, log: &Log) {
+    while support::segments(data).len() < segments {
+        commit(log, 3).await;
+    }
+}
+
+impl Bed {
+    /// Makes it in `data`, with a folder `kept` beside it.
+    pub async fn make(data: PathBuf, left: Left) -> Self {
+        let mut store = open(&data, &config());
+        {
+            let other = store.stream_for(OTHER).await.unwrap();
+            while other.bounds().next < OTHER_RECORDS.end {
+                commit(&other, 3).await;
+            }
+            until_there_are(SEGMENTS / 2, &data, &default_log(&store)).await;
+        }
+        if left == Left::Killed {
+            drop(store);
+            store = open(&data, &config());
+        }
+        let log = default_log(&store);
+        until_there_are(SEGMENTS, &data, &log).await;
+        // So that the last one, too, may lose a part and keep another.
+        commit(&log, 3).await;
+        commit(&log, 3).await;
+        for (name, position) in CONSUMERS {
+            log.acknowledge(name, None, position, false).await.unwrap();
+        }
+        // Reading leaves sled's snapshots beside the sealed ones.
+        let (records, gone) = read_on(&log, 0).await;
+        assert_eq!(gone, []);
+        fs::write(data.join("ballast"), vec![0xb5; 64 << 10]).unwrap();
+        let mut bed = Self {
+            left,
+            segments: segments_of(&data, records.iter().map(|record| record.seq)),
+            epoch: log.epoch(),
+            reserved: log.bounds().next + if left == Left::Killed { 1 << 16 } else { 0 },
+            files: BTreeMap::new(),
+            folders: Vec::new(),
+            kept: data.with_extension("kept"),
+            data,
+        };
+        assert_eq!(bed.segments.len(), SEGMENTS);
+        if left == Left::Closed {
+            drop(log);
+            end(store).await;
+            bed.remember();
+        } else {
+            bed.remember();
+            drop(log);
+            drop(store);
+            bed.restore();
+        }
+        bed
+    }
+
+    /// Every number that has a record.
+    pub fn records(&self) -> impl Iterator<Item = Sequence> + '_ {
+        self.segments.iter().cloned().flatten()
+    }
+
+    /// One past the last number that has a record.
+    pub fn end(&self) -> Sequence {
+        self.segments.last().unwrap().end
+    }
+
+    /// The records of the segment that a path lies in.
+    pub fn segment_of(&self, path: &Path) -> Option<Range<Sequence>> {
+        let mut parts = path.strip_prefix(&self.data).unwrap().components();
+        let number = parts.find_map(|part| part.as_os_str().to_str()?.parse::<u64>().ok())?;
+        self.segments.iter().find(|records| records.start == number).cloned()
+    }
+
+    fn remember(&mut self) {
+        fs::create_dir_all(&self.kept).unwrap();
+        self.folders = folders(&self.data);
+        for path in files(&self.data) {
+            self.files.insert(path.clone(), fs::read(&path).unwrap());
+            if path.ends_with("epoch") {
+                fs::hard_link(&path, self.kept_name(&path)).unwrap();
+            }
+        }
+    }
+
+    /// Everything as it was; what is right already is not written again.
+    pub fn restore(&self) {
+        remove_others(&self.data, &|path| {
+            self.files.contains_key(path) && path.is_file()
+                || self.folders.iter().any(|known| known == path) && path.is_dir()
+        });
+        for folder in &self.folders {
+            fs::create_dir_all(folder).unwrap();
+        }
+        for (path, bytes) in &self.files {
+            let kept = self.kept_name(path);
+            if kept.exists() {
+                let _ = fs::remove_file(path);
+                fs::hard_link(kept, path).unwrap();
+            }
+            if fs::read(path).ok().as_ref() != Some(bytes) {
+                fs::write(path, bytes).unwrap();
+            }
+        }
+    }
+
+    fn kept_name(&self, path: &Path) -> PathBuf {
+        let name = path.strip_prefix(&self.data).unwrap().to_str().unwrap().replace('/', "-");
+        self.kept.join(name)
+    }
+}
+
+/// The records of the stream [`OTHER`].
+pub fn other_records() -> Range<Sequence> {
+    OTHER_RECORDS
+}
+
+/// Ends a store cleanly.
+pub async fn end(store: Arc<Store>) {
+    store.close().await;
+    drop(store);
+}
+
+fn segments_of(data: &Path, records: impl Iterator<Item = Sequence>) -> Vec<Range<Sequence>> {
+    let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let firsts: Vec<Sequence> = support::segments(data).iter().map(name).collect();
+    let mut segments: Vec<Range<Sequence>> = firsts.iter().map(|first| *first..*first).collect();
+    for seq in records {
+        let at = firsts.partition_point(|first| *first <= seq) - 1;
+        assert_eq!(segments[at].end, seq, "numbers in a segment have no gaps");
+        segments[at].end = seq + 1;
+    }
+    segments
+}
+
+fn folders(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![folder.to_owned()];
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(folders(&entry.path()));
+        }
+    }
+    found
+}
+
+fn remove_others(folder: &Path, stays: &impl Fn(&Path) -> bool) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        match (stays(&path), entry.file_type().unwrap().is_dir()) {
+            (true, true) => remove_others(&path, stays),
+            (true, false) => {}
+            (false, true) => fs::remove_dir_all(path).unwrap(),
+            (false, false) => fs::remove_file(path).unwrap(),
+        }
+    }
+}
