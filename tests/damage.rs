@@ -10,6 +10,8 @@ mod common;
 mod bed;
 #[path = "damage/campaign.rs"]
 mod campaign;
+#[path = "damage/gateway.rs"]
+mod gateway;
 #[path = "damage/harm.rs"]
 mod harm;
 #[path = "damage/picture.rs"]

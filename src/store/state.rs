@@ -221,6 +221,14 @@ impl State {
         }
         self.holes.extend(new);
         self.holes.sort_unstable_by_key(|hole| hole.from);
+        // Damage is found piece by piece; what lies together is told as one.
+        self.holes.dedup_by(|hole, before| {
+            let is_one = before.until == hole.from && before.reason == hole.reason;
+            if is_one {
+                before.until = hole.until;
+            }
+            is_one
+        });
         numbers
     }
 

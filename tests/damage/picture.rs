@@ -50,8 +50,12 @@ pub struct Picture {
 impl Picture {
     /// Reads everything; each record must be the one of its number.
     pub async fn of(log: &Log, what: &str) -> Self {
+        Self::from(log, 0, what).await
+    }
+
+    /// As [`Picture::of`], of a number and all above.
+    pub async fn from(log: &Log, mut at: Sequence, what: &str) -> Self {
         let mut picture = Self { next: log.bounds().next, ..Self::default() };
-        let mut at = 0;
         while at < picture.next {
             match log.read(at..picture.next, 200_000).await {
                 Ok(batch) => {
