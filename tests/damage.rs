@@ -24,6 +24,8 @@ mod seed;
 mod support;
 #[path = "damage/table.rs"]
 mod table;
+#[path = "damage/weak.rs"]
+mod weak;
 
 use std::time::SystemTime;
 

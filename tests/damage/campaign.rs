@@ -63,7 +63,8 @@ impl Expected {
     }
 }
 
-async fn start(bed: &Bed, what: &str) -> (Arc<Store>, Duration) {
+/// Opens the bed as it is now; must not hang, nor fail.
+pub async fn start(bed: &Bed, what: &str) -> (Arc<Store>, Duration) {
     let (data, begun) = (bed.data.clone(), Instant::now());
     let opened = tokio::task::spawn_blocking(move || {
         Store::open(&data, config(), Vec::new(), Metrics::default())
