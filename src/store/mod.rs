@@ -43,6 +43,11 @@ use crate::record::Sequence;
 use config::LogLimits;
 use quarantine::Kind;
 
+// sled panics on some damaged files; a program that ends there could never
+// start again on them.
+#[cfg(not(panic = "unwind"))]
+compile_error!("the store catches sled's panics: build with panic = \"unwind\"");
+
 /// The stream for whatever names none.
 pub const DEFAULT_STREAM: &str = "default";
 /// The folder for what cannot be read.

@@ -46,8 +46,14 @@ pub struct Bed {
     kept: PathBuf,
 }
 
+/// Most segments are small.
 pub fn config() -> Config {
     Config { segment_bytes: 96 << 10, ..support::config() }
+}
+
+/// Some hold several of sled's own segments, as in use.
+fn large() -> Config {
+    Config { segment_bytes: 1200 << 10, ..support::config() }
 }
 
 /// The record of that number: a few hundred bytes, or some with many chunks.
@@ -68,6 +74,16 @@ async fn until_there_are(segments: usize, data: &Path, log: &Log) {
     }
 }
 
+/// One large segment, and small ones up to so many.
+async fn fill(store: &Store, data: &Path, upto: usize) {
+    let log = default_log(store);
+    let before = support::segments(data).len();
+    store.reload(large(), Vec::new());
+    until_there_are(before + 2, data, &log).await;
+    store.reload(config(), Vec::new());
+    until_there_are(upto, data, &log).await;
+}
+
 impl Bed {
     /// Makes it in `data`, with a folder `kept` beside it.
     pub async fn make(data: PathBuf, left: Left) -> Self {
@@ -77,14 +93,14 @@ impl Bed {
             while other.bounds().next < OTHER_RECORDS.end {
                 commit(&other, 3).await;
             }
-            until_there_are(SEGMENTS / 2, &data, &default_log(&store)).await;
+            fill(&store, &data, SEGMENTS / 2).await;
         }
         if left == Left::Killed {
             drop(store);
             store = open(&data, &config());
         }
+        fill(&store, &data, SEGMENTS).await;
         let log = default_log(&store);
-        until_there_are(SEGMENTS, &data, &log).await;
         // So that the last one, too, may lose a part and keep another.
         commit(&log, 3).await;
         commit(&log, 3).await;

@@ -13,7 +13,7 @@ use crate::picture::{Numbers, Picture};
 use crate::table::Table;
 
 /// What a client of the Spark API sees who begins at 0.
-async fn picture_of(gateway: &Gateway, stream: &str, what: &str) -> Picture {
+pub async fn picture_of(gateway: &Gateway, stream: &str, what: &str) -> Picture {
     let client = gateway.spark_client();
     let get = async |path: String| {
         let answer = client.get(gateway.spark_url(&path)).send().await.unwrap();
@@ -109,7 +109,7 @@ async fn start(setup: Setup, what: &str) -> Gateway {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_gateway_starts_logs_shows_and_answers_exactly_what_is_lost() {
-    let (rounds, mut seed) = crate::rounds(60);
+    let (rounds, mut seed) = crate::rounds(40);
     let mut table = Table::default();
     for left in [Left::Closed, Left::Killed] {
         let mut setup = Setup::new().set("STORE__MIN_FREE", "0B");
