@@ -14,6 +14,8 @@ mod campaign;
 mod gateway;
 #[path = "damage/harm.rs"]
 mod harm;
+#[path = "damage/image.rs"]
+mod image;
 #[path = "damage/panics.rs"]
 mod panics;
 #[path = "damage/picture.rs"]

@@ -1,6 +1,15 @@
 //! Any sequence of what may happen to a log, against a plain list of what it
 //! was given. More cases with `PROPTEST_CASES`.
 
+#[path = "damage/harm.rs"]
+mod harm;
+#[path = "store_model/harmed.rs"]
+mod harmed;
+#[path = "damage/image.rs"]
+mod image;
+#[path = "kill/seed.rs"]
+#[expect(dead_code, reason = "shared with the kill campaign")]
+mod seed;
 #[path = "store/support.rs"]
 #[expect(dead_code, reason = "shared with the tests of the promises")]
 mod support;
@@ -259,5 +268,13 @@ proptest! {
     #[test]
     fn a_log_that_drops_its_oldest_is_the_end_of_a_list(operations in operations()) {
         run(Config { max_bytes: 2 << 20, segment_bytes: 1, ..config() }, operations);
+    }
+
+    #[test]
+    fn no_number_means_two_contents_whatever_happens_in_whatever_order(
+        events in harmed::events(),
+        config in harmed::configs(),
+    ) {
+        harmed::run(config, events);
     }
 }

@@ -1,6 +1,5 @@
 //! A store of twenty segments, and how to have it back as it was.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,8 @@ use std::sync::Arc;
 use ngsi_ferry::record::{Notification, Sequence};
 use ngsi_ferry::store::{Config, Log, Store};
 
-use crate::support::{self, append, default_log, files, notification, open, read_on};
+use crate::image::Image;
+use crate::support::{self, append, default_log, notification, open, read_on};
 
 /// Segments of the stream `default`.
 pub const SEGMENTS: usize = 20;
@@ -39,8 +39,7 @@ pub struct Bed {
     pub epoch: String,
     /// The end of the numbers that may have been given out.
     pub reserved: Sequence,
-    files: BTreeMap<PathBuf, Vec<u8>>,
-    folders: Vec<PathBuf>,
+    image: Option<Image>,
     /// Names for the `epoch` files that no damage reaches: a file made anew
     /// would be a copy's.
     kept: PathBuf,
@@ -116,8 +115,7 @@ impl Bed {
             segments: segments_of(&data, records.iter().map(|record| record.seq)),
             epoch: log.epoch(),
             reserved: log.bounds().next + if left == Left::Killed { 1 << 16 } else { 0 },
-            files: BTreeMap::new(),
-            folders: Vec::new(),
+            image: None,
             kept: data.with_extension("kept"),
             data,
         };
@@ -154,34 +152,26 @@ impl Bed {
 
     fn remember(&mut self) {
         fs::create_dir_all(&self.kept).unwrap();
-        self.folders = folders(&self.data);
-        for path in files(&self.data) {
-            self.files.insert(path.clone(), fs::read(&path).unwrap());
-            if path.ends_with("epoch") {
-                fs::hard_link(&path, self.kept_name(&path)).unwrap();
-            }
+        self.image = Some(Image::of(&self.data));
+        for path in self.epochs() {
+            fs::hard_link(&path, self.kept_name(&path)).unwrap();
         }
     }
 
-    /// Everything as it was; what is right already is not written again.
+    /// Everything as it was, the `epoch` files the very same ones.
     pub fn restore(&self) {
-        remove_others(&self.data, &|path| {
-            self.files.contains_key(path) && path.is_file()
-                || self.folders.iter().any(|known| known == path) && path.is_dir()
-        });
-        for folder in &self.folders {
-            fs::create_dir_all(folder).unwrap();
+        let image = self.image.as_ref().unwrap();
+        image.restore();
+        for path in self.epochs() {
+            fs::remove_file(&path).unwrap();
+            fs::hard_link(self.kept_name(&path), &path).unwrap();
+            fs::write(&path, &image.files[&path]).unwrap();
         }
-        for (path, bytes) in &self.files {
-            let kept = self.kept_name(path);
-            if kept.exists() {
-                let _ = fs::remove_file(path);
-                fs::hard_link(kept, path).unwrap();
-            }
-            if fs::read(path).ok().as_ref() != Some(bytes) {
-                fs::write(path, bytes).unwrap();
-            }
-        }
+    }
+
+    fn epochs(&self) -> Vec<PathBuf> {
+        let paths = self.image.iter().flat_map(|image| image.files.keys());
+        paths.filter(|path| path.ends_with("epoch")).cloned().collect()
     }
 
     fn kept_name(&self, path: &Path) -> PathBuf {
@@ -211,26 +201,4 @@ fn segments_of(data: &Path, records: impl Iterator<Item = Sequence>) -> Vec<Rang
         segments[at].end = seq + 1;
     }
     segments
-}
-
-fn folders(folder: &Path) -> Vec<PathBuf> {
-    let mut found = vec![folder.to_owned()];
-    for entry in fs::read_dir(folder).unwrap().flatten() {
-        if entry.file_type().unwrap().is_dir() {
-            found.extend(folders(&entry.path()));
-        }
-    }
-    found
-}
-
-fn remove_others(folder: &Path, stays: &impl Fn(&Path) -> bool) {
-    for entry in fs::read_dir(folder).unwrap().flatten() {
-        let path = entry.path();
-        match (stays(&path), entry.file_type().unwrap().is_dir()) {
-            (true, true) => remove_others(&path, stays),
-            (true, false) => {}
-            (false, true) => fs::remove_dir_all(path).unwrap(),
-            (false, false) => fs::remove_file(path).unwrap(),
-        }
-    }
 }

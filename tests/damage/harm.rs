@@ -85,10 +85,13 @@ impl Victim {
         }
     }
 
-    /// One of its kind; both where it is two.
+    /// One of its kind, where there is any; both where it is two.
     pub fn choose(self, data: &Path, seed: &mut Seed) -> Vec<PathBuf> {
         let log = log_folder(data);
         let mut one_of = |mut paths: Vec<PathBuf>| {
+            if paths.is_empty() {
+                return paths;
+            }
             let at = usize::try_from(seed.below(paths.len() as u64)).unwrap();
             vec![paths.swap_remove(at)]
         };
