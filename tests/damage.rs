@@ -14,8 +14,13 @@ mod campaign;
 mod gateway;
 #[path = "damage/harm.rs"]
 mod harm;
+#[path = "write_backs/helpers.rs"]
+#[allow(dead_code, reason = "shared with the tests of the write-backs")]
+mod helpers;
 #[path = "damage/image.rs"]
 mod image;
+#[path = "damage/own_logs.rs"]
+mod own_logs;
 #[path = "damage/panics.rs"]
 mod panics;
 #[path = "damage/picture.rs"]

@@ -202,8 +202,8 @@ impl State {
     }
 
     /// Notes numbers without a record, in order; what another hole already
-    /// tells stays told by that. Returns how many numbers are new.
-    pub(super) fn add_hole(&mut self, hole: Hole) -> u64 {
+    /// tells stays told by that. Returns what is new of it, in order.
+    pub(super) fn add_hole(&mut self, hole: Hole) -> Vec<Hole> {
         let mut new = Vec::new();
         let mut from = hole.from;
         for known in self.holes.iter().filter(|k| k.until > hole.from && k.from < hole.until) {
@@ -215,11 +215,10 @@ impl State {
         if from < hole.until {
             new.push(Hole { from, ..hole });
         }
-        let numbers = new.iter().map(|hole| hole.until - hole.from).sum();
         if hole.reason == HoleReason::Lost {
-            self.lost += numbers;
+            self.lost += new.iter().map(|hole| hole.until - hole.from).sum::<u64>();
         }
-        self.holes.extend(new);
+        self.holes.extend(&new);
         self.holes.sort_unstable_by_key(|hole| hole.from);
         // Damage is found piece by piece; what lies together is told as one.
         self.holes.dedup_by(|hole, before| {
@@ -229,7 +228,7 @@ impl State {
             }
             is_one
         });
-        numbers
+        new
     }
 
     /// Moves the log's start; nothing below is asked for again.

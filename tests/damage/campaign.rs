@@ -10,7 +10,7 @@ use ngsi_ferry::store::{Metrics, Store};
 
 use crate::bed::{Bed, CONSUMERS, Left, OTHER, config, content, end, other_records};
 use crate::harm::{HARMS, Harm, VICTIMS, Victim, harm};
-use crate::picture::Picture;
+use crate::picture::{Numbers, Picture};
 use crate::seed::Seed;
 use crate::support::{append, default_log, folder, segments};
 use crate::table::{Result, Table};
@@ -19,6 +19,7 @@ use crate::table::{Result, Table};
 const START: Duration = Duration::from_secs(30);
 
 /// What a damage may cost.
+#[expect(clippy::struct_excessive_bools, reason = "each is a promise of its own")]
 pub struct Expected {
     /// Records that may be lost.
     pub may_lose: Vec<Sequence>,
@@ -103,7 +104,7 @@ pub async fn round(bed: &Bed, victim: Victim, how: Harm, seed: &mut Seed) -> Res
     after.served.add(next..next + 2);
     after.next = next + 2;
     let new = Picture::from(&log, next, &what).await;
-    assert_eq!(new.served.0, [next..next + 2], "{what}: after an append");
+    assert_eq!(new.served, Numbers::one(next..next + 2), "{what}: after an append");
     let (status, epoch) = (log.status(), log.epoch());
     drop(log);
     end(store).await;

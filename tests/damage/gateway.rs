@@ -76,7 +76,9 @@ fn logged(log: &str) -> Numbers {
         lost.map(|line| field(line, "from").unwrap()..field(line, "until").unwrap()).collect();
     found.sort_unstable_by_key(|range| range.start);
     let mut numbers = Numbers::default();
-    found.into_iter().for_each(|range| numbers.add(range));
+    for range in found {
+        numbers.add(range);
+    }
     numbers
 }
 
@@ -91,6 +93,9 @@ async fn check_told(gateway: &Gateway, picture: &Picture, what: &str) {
     let reported = damaged.map(|log| ranges(&log["ranges"])).unwrap_or_default();
     assert_eq!(reported, picture.lost, "{what}: {status}");
 
+    let json = gateway.setup().command(["status", "--json"]).output().await.unwrap();
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json["damaged"], status["damaged"], "{what}");
     let shown = gateway.setup().command(["status"]).output().await.unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     for lost in &picture.lost.0 {

@@ -9,6 +9,7 @@ use ngsi_ferry::store::Config;
 use crate::bed::{content, end};
 use crate::common::gateway::Setup;
 use crate::gateway::picture_of;
+use crate::picture::Numbers;
 use crate::support::{self, append, default_log, open, segments};
 
 const SLED_SEGMENT_LEN: usize = 512 * 1024;
@@ -54,7 +55,7 @@ async fn a_panic_within_sleds_open_costs_one_segment_and_not_the_gateway() {
         }
         let gateway = setup.start().await;
         let picture = picture_of(&gateway, "default", "a part written twice").await;
-        assert_eq!(picture.lost.0, [firsts[1]..firsts[2]]);
+        assert_eq!(picture.lost, Numbers::one(firsts[1]..firsts[2]));
         assert_eq!(picture.served.0, [firsts[0]..firsts[1], firsts[2]..firsts[3]]);
         let log = gateway.log();
         let panicked = log.lines().any(|line| {

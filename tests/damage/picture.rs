@@ -12,6 +12,10 @@ use crate::bed::content;
 pub struct Numbers(pub Vec<Range<Sequence>>);
 
 impl Numbers {
+    pub fn one(range: Range<Sequence>) -> Self {
+        Self(vec![range])
+    }
+
     pub fn add(&mut self, range: Range<Sequence>) {
         match self.0.last_mut() {
             _ if range.is_empty() => {}
