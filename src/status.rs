@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::orion::replay;
-use crate::record::trusted_ms;
-use crate::store::{Log, LogStatus, Store};
+use crate::record::{Sequence, trusted_ms};
+use crate::store::{HoleReason, Log, LogStatus, Store};
 use crate::{tls, write_back};
 
 /// Before a certificate ends, so long is it warned of.
@@ -30,6 +30,10 @@ pub struct Status {
     pub started: Option<SystemTime>,
     /// Its streams, by name.
     pub streams: Vec<StreamStatus>,
+    /// The logs that damage took something from; write-backs, outcomes and
+    /// dead letters are logs too.
+    #[serde(default)]
+    pub damaged: Vec<DamagedLog>,
     /// What waits for Orion.
     pub write_backs: WriteBacksStatus,
     /// How the replay fares; none where no gateway runs.
@@ -40,6 +44,35 @@ pub struct Status {
     pub bytes_in_flight: u64,
     /// Certificates in use.
     pub certificates: Vec<Certificate>,
+}
+
+/// A log that damage took something from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedLog {
+    /// Its name.
+    pub log: String,
+    /// How many records it took since the log was made.
+    pub lost: u64,
+    /// Which of them may still be asked for, in order.
+    pub ranges: Vec<LostRange>,
+}
+
+/// Numbers whose records are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostRange {
+    /// The first of them.
+    pub from: Sequence,
+    /// One past the last of them.
+    pub until: Sequence,
+}
+
+impl DamagedLog {
+    /// `None` where nothing was lost.
+    fn of(log: &LogStatus) -> Option<Self> {
+        let lost = log.holes.iter().filter(|hole| hole.reason == HoleReason::Lost);
+        let ranges = lost.map(|hole| LostRange { from: hole.from, until: hole.until }).collect();
+        (log.lost > 0).then(|| Self { log: log.name.clone(), lost: log.lost, ranges })
+    }
 }
 
 /// A stream, with how old its consumers' next records are.
@@ -111,6 +144,10 @@ impl Status {
         for log in store.streams() {
             streams.push(StreamStatus::of(&log).await);
         }
+        let mut damaged: Vec<_> =
+            streams.iter().filter_map(|stream| DamagedLog::of(&stream.log)).collect();
+        let internal = [store.write_backs(), store.outcomes(), store.dead_letters()];
+        damaged.extend(internal.iter().filter_map(|log| DamagedLog::of(&log.status())));
         let log = store.write_backs();
         let status = log.status();
         let applied = log.position(write_back::APPLIED).unwrap_or(status.earliest);
@@ -127,6 +164,7 @@ impl Status {
             pid: None,
             started: None,
             streams,
+            damaged,
             write_backs,
             replay: None,
             disk_free_bytes: store.disk().free(),

@@ -1,6 +1,15 @@
 //! Any sequence of what may happen to a log, against a plain list of what it
 //! was given. More cases with `PROPTEST_CASES`.
 
+#[path = "damage/harm.rs"]
+mod harm;
+#[path = "store_model/harmed.rs"]
+mod harmed;
+#[path = "damage/image.rs"]
+mod image;
+#[path = "kill/seed.rs"]
+#[expect(dead_code, reason = "shared with the kill campaign")]
+mod seed;
 #[path = "store/support.rs"]
 #[expect(dead_code, reason = "shared with the tests of the promises")]
 mod support;
@@ -230,18 +239,18 @@ fn run(config: Config, operations: Vec<Operation>) {
     });
 }
 
-fn cases() -> ProptestConfig {
+fn cases(few: u32) -> ProptestConfig {
     let default = ProptestConfig::default();
     let asked = std::env::var_os("PROPTEST_CASES").is_some();
     ProptestConfig {
-        cases: if asked { default.cases } else { 12 },
+        cases: if asked { default.cases } else { few },
         failure_persistence: None,
         ..default
     }
 }
 
 proptest! {
-    #![proptest_config(cases())]
+    #![proptest_config(cases(12))]
 
     #[test]
     fn a_log_with_room_is_a_list(operations in operations()) {
@@ -259,5 +268,18 @@ proptest! {
     #[test]
     fn a_log_that_drops_its_oldest_is_the_end_of_a_list(operations in operations()) {
         run(Config { max_bytes: 2 << 20, segment_bytes: 1, ..config() }, operations);
+    }
+}
+
+proptest! {
+    // Each of its events opens the store anew.
+    #![proptest_config(cases(8))]
+
+    #[test]
+    fn no_number_means_two_contents_whatever_happens_in_whatever_order(
+        events in harmed::events(),
+        config in harmed::configs(),
+    ) {
+        harmed::run(config, events);
     }
 }

@@ -10,7 +10,7 @@ use super::print_line;
 use super::table::{ago, bytes, count, span, table};
 use crate::config::Config;
 use crate::orion::dead_letters::DeadLetters;
-use crate::status::{Status, StreamStatus};
+use crate::status::{DamagedLog, LostRange, Status, StreamStatus};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -127,19 +127,7 @@ fn write_backs(status: &Status) -> String {
 
 fn notices(status: &Status) -> Vec<String> {
     let mut notices = status.problems();
-    for stream in status.streams.iter().map(|stream| &stream.log) {
-        for hole in &stream.holes {
-            if hole.reason == crate::store::HoleReason::Lost {
-                notices.push(format!(
-                    "stream {}: records {} to {} are lost to damage; see the log and {}",
-                    stream.name,
-                    hole.from,
-                    hole.until - 1,
-                    "quarantine/ in the data directory"
-                ));
-            }
-        }
-    }
+    notices.extend(status.damaged.iter().flat_map(losses));
     if status.write_backs.dead_letters > 0 {
         notices.push("Orion refused write-backs: ngsi-ferry dead-letters list".to_owned());
     }
@@ -149,4 +137,25 @@ fn notices(status: &Status) -> Vec<String> {
         }
     }
     notices
+}
+
+/// What damage took from a log: the exact numbers, and what cannot be asked
+/// for any more as a count.
+fn losses(damaged: &DamagedLog) -> Vec<String> {
+    let DamagedLog { log, lost, ranges } = damaged;
+    let told: u64 = ranges.iter().map(|range| range.until - range.from).sum();
+    let mut lines: Vec<_> = ranges
+        .iter()
+        .map(|LostRange { from, until }| {
+            format!(
+                "{log}: records {from} to {} are lost to damage; see the log and quarantine/ in the data directory",
+                until - 1
+            )
+        })
+        .collect();
+    let earlier = lost.saturating_sub(told);
+    if earlier > 0 {
+        lines.push(format!("{log}: {} records were lost to damage earlier", count(earlier)));
+    }
+    lines
 }

@@ -42,6 +42,8 @@ const MARKED_AHEAD: u32 = 24;
 
 pub(super) const DATA_FILE: &str = "db";
 pub(super) const CONF_FILE: &str = "conf";
+/// Stays empty, and sled wants it there.
+const BLOBS_FOLDER: &str = "blobs";
 
 /// What can go wrong with a database.
 #[derive(Debug, thiserror::Error)]
@@ -247,12 +249,19 @@ impl Drop for Database {
     }
 }
 
-/// Removes what sled can do without.
+/// Removes what sled can do without, whatever stands there in its place.
 pub(super) fn remove_helpers(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
+        let is_folder = entry.file_type()?.is_dir();
         if name == CONF_FILE || name.to_string_lossy().starts_with("snap.") {
+            if is_folder {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::remove_file(entry.path())?;
+            }
+        } else if name == BLOBS_FOLDER && !is_folder {
             fs::remove_file(entry.path())?;
         }
     }

@@ -15,7 +15,8 @@ use super::checked_file::{self, sync_folder};
 use super::state::{State, new_epoch};
 use crate::record::Sequence;
 
-const FILE: &str = "epoch";
+/// Its name in the log's folder.
+pub(super) const FILE: &str = "epoch";
 
 /// A file of its own: a copy has another number, and where that is given out
 /// again, another time of birth.
@@ -55,7 +56,14 @@ pub(super) fn settle(folder: &Path, log: &str, state: Option<&State>) -> Known {
     }
 }
 
-/// Writes it down, where it is not yet: before the state says the same.
+/// Whether the folder was a log's already: only after a new log's state is
+/// durable this is.
+pub(super) fn is_kept(folder: &Path) -> bool {
+    folder.join(FILE).exists()
+}
+
+/// Writes it down, where it is not yet: before the state says the same, but
+/// for a new log after it.
 pub(super) fn keep(folder: &Path, known: &Known) -> io::Result<()> {
     let path = folder.join(FILE);
     let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;

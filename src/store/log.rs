@@ -27,11 +27,13 @@ use super::checked_file::sync_folder;
 use super::committer::{Append, Command, Committer};
 use super::config::LogLimits;
 use super::disk::Disk;
+use super::identity;
 use super::linger::Meeting;
 use super::metrics::LogMetrics;
+use super::quarantine::{self, Kind};
 use super::reader::Opened;
 use super::recovery;
-use super::state::{Consumer, State, StateFile};
+use super::state::{self, Consumer, State, StateFile};
 use super::{AppendError, OpenError, PositionError, lock};
 use crate::record::{Line, Sequence};
 
@@ -106,6 +108,18 @@ impl Future for Appending {
     }
 }
 
+/// Has nothing in the log's place that would keep it from opening: what stands
+/// there instead is damage, and costs what it took the place of.
+fn make_way(setup: &Setup, segments: &std::path::Path) -> std::io::Result<()> {
+    let clear = |kind, path: &std::path::Path| {
+        quarantine::clear_for(kind, &setup.quarantine, &setup.name, path)
+    };
+    clear(Kind::Folder, &setup.folder)?;
+    clear(Kind::Folder, segments)?;
+    let files = state::COPIES.into_iter().chain([identity::FILE]);
+    files.map(|name| setup.folder.join(name)).try_for_each(|path| clear(Kind::File, &path))
+}
+
 /// Where a log begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
@@ -124,6 +138,7 @@ impl Log {
             move |source| OpenError::Io { action, path, source }
         };
         let segments = setup.folder.join("segments");
+        make_way(&setup, &segments).map_err(failed("make way in"))?;
         std::fs::create_dir_all(&segments).map_err(failed("make the folder"))?;
         // What is kept in a folder is kept only if the folder is.
         for folder in [Some(setup.folder.as_path()), setup.folder.parent()].into_iter().flatten() {

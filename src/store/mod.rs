@@ -43,9 +43,17 @@ pub use status::{ConsumerStatus, LogStatus};
 
 use crate::record::Sequence;
 use config::LogLimits;
+use quarantine::Kind;
+
+// sled panics on some damaged files; a program that ends there could never
+// start again on them.
+#[cfg(not(panic = "unwind"))]
+compile_error!("the store catches sled's panics: build with panic = \"unwind\"");
 
 /// The stream for whatever names none.
 pub const DEFAULT_STREAM: &str = "default";
+/// The folder for what cannot be read.
+const QUARANTINE: &str = "quarantine";
 /// How often ages and free space are looked at.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -168,14 +176,18 @@ impl Store {
             let path = folder.to_owned();
             move |source| OpenError::Io { action, path, source }
         };
-        std::fs::create_dir_all(folder.join("streams")).map_err(failed("make the folder"))?;
+        std::fs::create_dir_all(folder).map_err(failed("make the folder"))?;
+        let lock_file = lock_folder(folder)?;
+        let streams_folder = folder.join("streams");
+        quarantine::clear_for(Kind::Folder, &folder.join(QUARANTINE), "store", &streams_folder)
+            .and_then(|()| std::fs::create_dir_all(&streams_folder))
+            .map_err(failed("make the folder of the streams in"))?;
         // What is kept in a folder is kept only if the folder is.
         checked_file::sync_folder(folder).map_err(failed("sync the folder"))?;
         if let Some(parent) = folder.parent() {
             // Often not ours to read; then it was made by somebody long ago.
             let _ = checked_file::sync_folder(parent);
         }
-        let lock_file = lock_folder(folder)?;
         let disk = Arc::new(Disk::new(folder));
         let internal = |name: &str, limits| {
             Log::open(setup(folder, folder.join(name), name, limits, &config, &disk, &metrics))
@@ -199,7 +211,7 @@ impl Store {
         let configured = read(&store.config).1.clone();
         let mut names: Vec<String> = configured.into_iter().map(|stream| stream.name).collect();
         names.push(DEFAULT_STREAM.to_owned());
-        let folders = std::fs::read_dir(folder.join("streams"));
+        let folders = std::fs::read_dir(streams_folder);
         for entry in folders.map_err(failed("list the streams in"))?.flatten() {
             names.extend(entry.file_name().into_string());
         }
@@ -355,7 +367,7 @@ fn setup(
     log::Setup {
         name: name.to_owned(),
         folder,
-        quarantine: store.join("quarantine"),
+        quarantine: store.join(QUARANTINE),
         limits,
         linger: config.linger,
         compression_level: config.compression_level,
@@ -367,6 +379,8 @@ fn setup(
 fn lock_folder(folder: &Path) -> Result<File, OpenError> {
     let path = folder.join("lock");
     let io = |source| OpenError::Io { action: "lock", path: path.clone(), source };
+    // A folder in its place is nobody's lock.
+    quarantine::clear_for(Kind::File, &folder.join(QUARANTINE), "store", &path).map_err(io)?;
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -304,24 +304,29 @@ fn give_up_segment(
 /// Notes that records are lost, except what was deleted on purpose meanwhile.
 /// Returns how many of them nobody had noted.
 fn mark_lost(shared: &Shared, lost: Range<Sequence>, reason: &str) -> Result<u64, ReadError> {
-    let new = mark(shared, lost.clone(), HoleReason::Lost, reason)?;
-    if new > 0 {
-        shared.metrics.lost(new);
-        error!(log = shared.name, from = lost.start, until = lost.end, reason, "records lost");
+    let new = mark(shared, lost, HoleReason::Lost, reason)?;
+    let mut records = 0;
+    // Each number is told once, however the damage comes to light.
+    for Hole { from, until, .. } in new {
+        records += until - from;
+        error!(log = shared.name, from, until, reason, "records lost");
     }
-    Ok(new)
+    shared.metrics.lost(records);
+    Ok(records)
 }
 
 fn mark_unused(shared: &Shared, unused: Range<Sequence>) -> Result<u64, ReadError> {
-    mark(shared, unused, HoleReason::Unused, "the segment ends")
+    let new = mark(shared, unused, HoleReason::Unused, "the segment ends")?;
+    Ok(new.iter().map(|hole| hole.until - hole.from).sum())
 }
 
+/// What nobody had noted of it.
 fn mark(
     shared: &Shared,
     numbers: Range<Sequence>,
     hole: HoleReason,
     reason: &str,
-) -> Result<u64, ReadError> {
+) -> Result<Vec<Hole>, ReadError> {
     if numbers.is_empty() {
         return Err(ReadError::Store(reason.to_owned()));
     }

@@ -32,10 +32,11 @@ pub(super) fn recover(
     };
     let folders = segment_folders(segments).map_err(failed("list the segments of"))?;
     let before = state_file.get();
-    // A state that is new while there are segments has lost its files.
+    // A state that is new while there are segments, or an epoch, which is
+    // written after it, has lost its files.
     let state_is_lost = match found {
         FoundState::BothDamaged => true,
-        FoundState::New => !folders.is_empty(),
+        FoundState::New => !folders.is_empty() || identity::is_kept(&setup.folder),
         FoundState::Whole | FoundState::OneCopyDamaged => false,
     };
     say_what_was_found(setup, found, state_is_lost);
@@ -85,7 +86,11 @@ pub(super) fn recover(
         );
         holes.push(Hole { from: ended, until: next, reason: HoleReason::Unused });
     }
-    identity::keep(&setup.folder, &identity).map_err(failed("write the epoch of"))?;
+    let keep_identity =
+        || identity::keep(&setup.folder, &identity).map_err(failed("write the epoch of"));
+    if !is_new {
+        keep_identity()?;
+    }
     let lost = state_file.update(|state| {
         state.epoch.clone_from(&identity.epoch);
         state.reserved = next;
@@ -103,6 +108,9 @@ pub(super) fn recover(
         state.lost - lost_before
     });
     setup.metrics.lost(lost.map_err(failed("write the state of"))?);
+    if is_new {
+        keep_identity()?;
+    }
     for hole in holes.iter().filter(|hole| hole.reason == HoleReason::Lost) {
         error!(log = setup.name, from = hole.from, until = hole.until, "records lost");
     }
@@ -210,7 +218,8 @@ enum Content {
 }
 
 fn read_through(setup: &Setup, first: Sequence, folder: &Path) -> Content {
-    let was_made = segment::was_made(folder);
+    // What is no folder was one: the gateway makes nothing else here.
+    let was_made = segment::was_made(folder) || !folder.is_dir();
     let scanned = Segment::open_afresh(folder, &setup.disk).and_then(|segment| segment.scan(first));
     match scanned {
         Ok(seal) => {

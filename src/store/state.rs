@@ -14,7 +14,8 @@ use super::checked_file::{self, sync_folder};
 use super::lock;
 use crate::record::{Sequence, trusted_ms};
 
-const COPIES: [&str; 2] = ["state.a", "state.b"];
+/// The names of its two copies.
+pub(super) const COPIES: [&str; 2] = ["state.a", "state.b"];
 /// Bytes that a copy takes from the start: what it must say on a disk that
 /// has become full is written over blocks that it already has.
 const COPY_LEN: usize = 16 << 10;
@@ -201,8 +202,8 @@ impl State {
     }
 
     /// Notes numbers without a record, in order; what another hole already
-    /// tells stays told by that. Returns how many numbers are new.
-    pub(super) fn add_hole(&mut self, hole: Hole) -> u64 {
+    /// tells stays told by that. Returns what is new of it, in order.
+    pub(super) fn add_hole(&mut self, hole: Hole) -> Vec<Hole> {
         let mut new = Vec::new();
         let mut from = hole.from;
         for known in self.holes.iter().filter(|k| k.until > hole.from && k.from < hole.until) {
@@ -214,13 +215,20 @@ impl State {
         if from < hole.until {
             new.push(Hole { from, ..hole });
         }
-        let numbers = new.iter().map(|hole| hole.until - hole.from).sum();
         if hole.reason == HoleReason::Lost {
-            self.lost += numbers;
+            self.lost += new.iter().map(|hole| hole.until - hole.from).sum::<u64>();
         }
-        self.holes.extend(new);
+        self.holes.extend(&new);
         self.holes.sort_unstable_by_key(|hole| hole.from);
-        numbers
+        // Damage is found piece by piece; what lies together is told as one.
+        self.holes.dedup_by(|hole, before| {
+            let is_one = before.until == hole.from && before.reason == hole.reason;
+            if is_one {
+                before.until = hole.until;
+            }
+            is_one
+        });
+        new
     }
 
     /// Moves the log's start; nothing below is asked for again.
