@@ -139,8 +139,7 @@ impl Reader<'_> {
             };
             let backlog = self.backlog(from..asked.until.max(from), left).await;
             let part = live.is_some().then_some("backlog");
-            let (mut backlog, held_until) =
-                backlog.map_err(|error| Unreadable { part, error })?;
+            let (mut backlog, held_until) = backlog.map_err(|error| Unreadable { part, error })?;
             if live.is_some() {
                 // Numbers left unused may lie across the end of the backlog.
                 backlog.next = backlog.next.min(asked.until.max(from));
