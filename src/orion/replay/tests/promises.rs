@@ -2,6 +2,7 @@
 
 use super::orion::{Reply, Seen};
 use super::*;
+use crate::orion::replay::target::Target;
 use crate::write_back::{APPLIED, STAGED};
 
 fn ok(_: &Seen) -> Reply {
