@@ -78,7 +78,9 @@ async fn main() -> Result<()> {
     println!("{down} know it; Orion is back");
     let orion = Orion::start(address, args.capacity).await.context("Orion's port")?;
     if args.signs {
-        fleet.iter().for_each(|gateway| gateway.signs.notify_one());
+        for gateway in &fleet {
+            gateway.signs.notify_one();
+        }
     }
     let all = usize::from(args.gateways);
     let done = tokio::time::timeout(PATIENCE, orion.wait_for(all)).await;

@@ -23,13 +23,14 @@ async fn a_backlog_drains_no_faster_than_its_rate_and_live_records_are_not_held_
     let gateway = with_backlog(Setup::new().set("SPARK__DRAIN_RATE", "700kB")).await;
     let drain = async {
         let api = Api::of(&gateway);
-        let (began, mut from, mut bytes, mut answers) = (Instant::now(), 0, 0, 0);
+        let (began, mut from, mut bytes, mut answers) = (Instant::now(), 0, 0u32, 0);
         while from < 20 {
             let answer = api.packed(&format!("from={from}&until=20")).await;
             assert!(answer.next() > from, "who is held back waits, and gets something");
-            (from, bytes, answers) = (answer.next(), bytes + answer.body.len(), answers + 1);
+            (from, bytes, answers) =
+                (answer.next(), bytes + u32::try_from(answer.body.len()).unwrap(), answers + 1);
         }
-        let least = Duration::from_secs_f64((bytes as f64 - 700_000.0 - 110_000.0) / 700_000.0);
+        let least = Duration::from_secs_f64((f64::from(bytes) - 700_000.0 - 110_000.0) / 700_000.0);
         assert!(began.elapsed() >= least, "{bytes} bytes in {:?}", began.elapsed());
         assert!(least > Duration::from_secs(1), "{bytes}");
         assert!(answers <= 30, "{answers} answers");

@@ -131,3 +131,34 @@ async fn a_backlog_that_is_gone_is_told_apart_from_the_live_part() {
         from = earliest;
     }
 }
+
+#[tokio::test]
+async fn both_numbers_hold_across_a_kill_of_the_gateway() {
+    let gateway = Gateway::start().await;
+    fill_large(&gateway, 12).await;
+    let begin = Api::of(&gateway).stream("default").await["next"].as_u64().unwrap();
+    post(&gateway, "/notify", b"{\"live\":1}").await;
+    let first = Api::of(&gateway)
+        .records(&format!("from=0&until={begin}&live_from={begin}&max_bytes=600000"))
+        .await;
+    let (mut from, mut live) = (first.next(), live_next(&first).unwrap());
+    assert!(from < begin, "{from}");
+    let mut seen = first.numbers();
+
+    // The numbers that the kill leaves unused lie in the live part.
+    let gateway = gateway.kill().await.start().await;
+    post(&gateway, "/notify", b"{\"live\":2}").await;
+    let api = Api::of(&gateway);
+    while from < begin {
+        let query = format!("from={from}&until={begin}&live_from={live}&max_bytes=600000");
+        let answer = api.records(&query).await;
+        (from, live) = (answer.next(), live_next(&answer).unwrap());
+        seen.extend(answer.numbers());
+    }
+    assert_eq!(from, begin);
+    seen.extend(api.records(&format!("from={live}")).await.numbers());
+    assert_eq!(seen.len(), 14, "{seen:?}");
+    let different: BTreeSet<u64> = seen.iter().copied().collect();
+    assert_eq!(different.len(), 14, "{seen:?}");
+    assert!((0..=begin).all(|number| different.contains(&number)), "{seen:?}");
+}

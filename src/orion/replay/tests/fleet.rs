@@ -4,7 +4,7 @@
 use super::*;
 use crate::orion::replay::target::Target;
 
-const GATEWAYS: usize = 200;
+const GATEWAYS: u32 = 200;
 const SLOT: Duration = Duration::from_millis(100);
 
 /// Targets that all lost their Orion at the same moment, each with a unit to
@@ -38,7 +38,7 @@ async fn fail_until(fleet: &mut [Target], config: &Config, until: Instant) {
 }
 
 /// When each comes next, counted by slots from now on.
-fn arrivals(fleet: &mut [Target]) -> Vec<usize> {
+fn arrivals(fleet: &mut [Target]) -> Vec<u32> {
     let now = Instant::now();
     let mut slots = Vec::new();
     for target in fleet {
@@ -47,17 +47,17 @@ fn arrivals(fleet: &mut [Target]) -> Vec<usize> {
         slots.resize(slots.len().max(slot + 1), 0);
         slots[slot] += 1;
     }
-    assert_eq!(slots.iter().sum::<usize>(), GATEWAYS);
+    assert_eq!(slots.iter().sum::<u32>(), GATEWAYS);
     slots
 }
 
 /// The fullest slot may hold so many where arrivals are even over `spread`:
 /// beyond six deviations of a random count it is no chance any more.
-fn assert_even(slots: &[usize], spread: Duration) {
-    let mean = GATEWAYS as f64 * SLOT.as_secs_f64() / spread.as_secs_f64();
+fn assert_even(slots: &[u32], spread: Duration) {
+    let mean = f64::from(GATEWAYS) * SLOT.as_secs_f64() / spread.as_secs_f64();
     let bound = mean + 6.0 * mean.sqrt() + 3.0;
     let peak = slots.iter().max().copied().unwrap_or_default();
-    assert!((peak as f64) < bound, "{peak} at once, at most {bound:.1}: {slots:?}");
+    assert!(f64::from(peak) < bound, "{peak} at once, at most {bound:.1}: {slots:?}");
 }
 
 #[tokio::test(start_paused = true)]
