@@ -31,7 +31,12 @@ const LIMITS: Limits = Limits {
     head: Duration::from_mins(1),
     write: Duration::from_mins(1),
 };
-const PEEK: AnswerBounds = AnswerBounds { max_bytes: 1 << 20, max_wait: Duration::from_mins(1) };
+const PEEK: AnswerBounds = AnswerBounds {
+    max_bytes: 1 << 20,
+    max_wait: Duration::from_mins(1),
+    live_share: 0.0,
+    drain: None,
+};
 const LISTED: usize = 100;
 
 /// `[admin]`.
@@ -149,7 +154,7 @@ impl Session {
                 Some(log) => {
                     let (query, headers) = (Some(query), request.headers());
                     let (budget, stop) = (&admin.budget, &admin.stop);
-                    spark::answer_records(&log, query, headers, PEEK, budget, stop).await.0
+                    spark::answer_records(&log, query, headers, &PEEK, budget, stop).await.0
                 }
             },
             (&Method::GET, ["dead-letters"]) => {

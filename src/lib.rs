@@ -12,6 +12,7 @@ pub mod config;
 pub mod lean_malloc;
 pub mod ngsi;
 pub mod orion;
+pub mod pace;
 pub mod pki;
 pub mod record;
 pub mod serve;

@@ -19,6 +19,8 @@ mod partial;
 mod pass_through;
 #[path = "write_backs/patience.rs"]
 mod patience;
+#[path = "write_backs/rate.rs"]
+mod rate;
 #[path = "write_backs/staging.rs"]
 mod staging;
 #[path = "write_backs/targets.rs"]

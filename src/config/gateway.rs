@@ -167,6 +167,15 @@ impl Settings {
                 "set spark.client_ca or spark.token_file",
             );
         }
+        if !(0.0..=0.9).contains(&spark.live_share) {
+            object("spark.live_share", "not a share", "write a number from 0 to 0.9");
+        }
+        if spark.drain_rate == Some(0) {
+            object("spark.drain_rate", "0 would never send anything", "leave it out for no limit");
+        }
+        if config.orion.max_rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
+            object("orion.max_rate", "not a rate", "write a number above 0, or leave it out");
+        }
         let pass_through = &config.pass_through;
         if let Some(listen) = pass_through.listen {
             let plain = pass_through.cert.is_none();

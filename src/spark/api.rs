@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::access::{Access, Identity, Right};
 use super::pass_through::PassThrough;
 use super::query::Query;
-use super::records::{self, AnswerBounds};
+use super::reading::AnswerBounds;
+use super::records;
 use super::staging::{Done, Staging, StagingError};
 use super::{Config, SparkMetrics};
 use crate::budget::{Budget, Share};
@@ -55,10 +56,13 @@ impl Api {
             head: self.config.max_wait.max(self.config.body_timeout),
             write: self.config.body_timeout,
         };
+        // The drain's rate is one for all connections.
+        let bounds = self.config.answer_bounds();
         let (api, stopping) = (Arc::new(self), stop.clone());
         let connect = move |client| {
             api.metrics.connected();
-            Session { api: Arc::clone(&api), client, stop: stopping.clone() }
+            let (api, bounds) = (Arc::clone(&api), bounds.clone());
+            Session { api, bounds, client, stop: stopping.clone() }
         };
         serve::serve(listener, Some(tls), limits, stop, connect).await;
     }
@@ -66,6 +70,7 @@ impl Api {
 
 struct Session {
     api: Arc<Api>,
+    bounds: AnswerBounds,
     client: Client,
     stop: CancellationToken,
 }
@@ -185,8 +190,7 @@ impl Session {
         request: &Request<Incoming>,
     ) -> Result<Response<Body>, Refused> {
         let log = self.log(who, Right::Read, stream)?;
-        let config = &self.api.config;
-        let bounds = AnswerBounds { max_bytes: config.max_answer, max_wait: config.max_wait };
+        let bounds = &self.bounds;
         let (query, headers) = (request.uri().query(), request.headers());
         let answered = records::answer(&log, query, headers, bounds, &self.api.budget, &self.stop);
         let (answer, records, bytes) = answered.await;

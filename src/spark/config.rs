@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::reading::AnswerBounds;
+use crate::pace::Pace;
+
 /// `[spark]`: the API that Spark reads from and writes to, always with TLS.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where it listens.
@@ -36,6 +40,13 @@ pub struct Config {
     /// Longest wait of a long-poll, whatever a client asks for.
     #[serde(with = "crate::units::duration")]
     pub max_wait: Duration,
+    /// Part of an answer that live records may take before the backlog, where
+    /// a client reads both; 0 to 0.9, and 0 is strict order.
+    pub live_share: f64,
+    /// Bytes a second on the line for the backlogs of all consumers together;
+    /// live records are not held back. Not limited without it.
+    #[serde(with = "crate::units::size::option", skip_serializing_if = "Option::is_none")]
+    pub drain_rate: Option<u64>,
     /// Most bytes of one staged attempt or write-back; 413 above. A task with
     /// more stages several attempts and commits them together.
     #[serde(with = "crate::units::size")]
@@ -60,9 +71,23 @@ impl Default for Config {
             max_connections: 256,
             max_answer: 8 << 20,
             max_wait: Duration::from_mins(1),
+            live_share: 0.25,
+            drain_rate: None,
             max_body: 8 << 20,
             body_timeout: Duration::from_mins(1),
             stage_expiry: Duration::from_hours(24),
+        }
+    }
+}
+
+impl Config {
+    /// What the settings allow an answer with records.
+    pub(super) fn answer_bounds(&self) -> AnswerBounds {
+        AnswerBounds {
+            max_bytes: self.max_answer,
+            max_wait: self.max_wait,
+            live_share: self.live_share,
+            drain: self.drain_rate.map(|rate| Arc::new(Pace::new(rate))),
         }
     }
 }

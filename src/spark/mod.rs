@@ -6,6 +6,7 @@ mod config;
 mod metrics;
 mod pass_through;
 mod query;
+mod reading;
 mod records;
 mod staging;
 
@@ -13,5 +14,6 @@ pub use access::{Access, AccessError, Grant, Right};
 pub use config::{Config, PassThroughConfig};
 pub use metrics::SparkMetrics;
 pub use pass_through::PassThrough;
-pub use records::{AnswerBounds, answer as answer_records};
+pub use reading::AnswerBounds;
+pub use records::answer as answer_records;
 pub use staging::Staging;

@@ -2,48 +2,37 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 use serde_json::json;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::query::Query;
+use super::reading::{AnswerBounds, Asked, Reader, Unreadable};
 use crate::budget::{Budget, Share};
 use crate::record::Sequence;
 use crate::serve::{self, Body};
-use crate::store::{Batch, Group, Log, ReadError};
+use crate::store::{Group, Log, ReadError};
 
 /// Header of the log's epoch.
 const EPOCH: &str = "ngsi-ferry-epoch";
 /// Header of the number to read on from.
 const NEXT: &str = "ngsi-ferry-next";
+/// Header of the number that the live part goes on from; not there in strict
+/// order.
+const LIVE_NEXT: &str = "ngsi-ferry-live-next";
 const NDJSON: &str = "application/x-ndjson";
-const DEFAULT_MAX_BYTES: u64 = 4 << 20;
-/// Where memory is short, an answer waits for no more than this.
-const LEAST_BYTES: usize = 64 << 10;
 
-/// What an answer may take, whatever is asked.
-#[derive(Debug, Clone, Copy)]
-pub struct AnswerBounds {
-    /// Bytes of lines.
-    pub max_bytes: u64,
-    /// Wait of a long-poll.
-    pub max_wait: Duration,
-}
-
-/// Answers `GET …/records`. Also tells how many records and bytes went.
+/// Answers `GET …/records`, whose query is an [`Asked`]. Also tells how many
+/// records and bytes went.
 pub async fn answer(
-    log: &Arc<Log>,
+    log: &Log,
     query: Option<&str>,
     headers: &HeaderMap,
-    bounds: AnswerBounds,
+    bounds: &AnswerBounds,
     budget: &Budget,
     stop: &CancellationToken,
 ) -> (Response<Body>, u64, u64) {
@@ -55,18 +44,20 @@ pub async fn answer(
     if asked.epoch.as_ref().is_some_and(|given| *given != epoch) {
         return (other_epoch(log, &epoch), 0, 0);
     }
-    let max_bytes = asked.max_bytes.unwrap_or(DEFAULT_MAX_BYTES).min(bounds.max_bytes);
-    let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-    let deadline = Instant::now() + asked.wait.min(bounds.max_wait);
-    let (batch, share) = match read(log, &asked, max_bytes, deadline, budget, stop).await {
+    let packed = accepts_zstd(headers);
+    let reader = Reader { log, bounds, budget, stop, packed };
+    let read = match reader.read(&asked).await {
         Ok(read) => read,
-        Err(error) => return (refuse(log, &epoch, &error), 0, 0),
+        Err(unreadable) => return (refuse(log, &epoch, &unreadable), 0, 0),
     };
-    let records = batch.groups.iter().map(|group| u64::from(group.header.count)).sum();
-    let packed = accepts_zstd(headers) && !batch.groups.is_empty();
-    let mut share = share;
-    share.shrink(held(&batch.groups, packed));
-    let body = Groups { left: batch.groups.into_iter(), packed, _share: share };
+    let live_next = read.live.as_ref().map(|live| live.next);
+    let mut groups = read.live.map(|live| live.groups).unwrap_or_default();
+    groups.extend(read.backlog.groups);
+    let records = groups.iter().map(|group| u64::from(group.header.count)).sum();
+    let packed = packed && !groups.is_empty();
+    let mut share = read.share;
+    share.shrink(held(&groups, packed));
+    let body = Groups { left: groups.into_iter(), packed, _share: share };
     let bytes = body.len();
     let mut answer = Response::new(body.boxed_unsync());
     let headers = answer.headers_mut();
@@ -75,61 +66,11 @@ pub async fn answer(
     if packed {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("zstd"));
     }
-    insert_place(headers, &epoch, batch.next);
+    insert_place(headers, &epoch, read.backlog.next);
+    if let Some(next) = live_next {
+        headers.insert(LIVE_NEXT, HeaderValue::from(next));
+    }
     (answer, records, bytes)
-}
-
-struct Asked {
-    epoch: Option<String>,
-    from: Sequence,
-    until: Sequence,
-    max_bytes: Option<u64>,
-    wait: Duration,
-}
-
-impl Asked {
-    fn parse(query: Option<&str>) -> Result<Self, String> {
-        let query = Query::parse(query, &["epoch", "from", "until", "max_bytes", "wait"])?;
-        let from = query.number("from")?;
-        Ok(Self {
-            epoch: query.text("epoch").map(ToOwned::to_owned),
-            from: from.ok_or("from is missing: the number of the first record wanted")?,
-            until: query.number("until")?.unwrap_or(Sequence::MAX),
-            max_bytes: query.number("max_bytes")?,
-            wait: query.duration("wait")?.unwrap_or_default(),
-        })
-    }
-}
-
-/// Reads, and where there is nothing yet waits for it. What is read counts
-/// against the budget; who waits holds nothing.
-async fn read(
-    log: &Arc<Log>,
-    asked: &Asked,
-    max_bytes: usize,
-    deadline: Instant,
-    budget: &Budget,
-    stop: &CancellationToken,
-) -> Result<(Batch, Share), ReadError> {
-    let mut end = log.watch_end();
-    let mut from = asked.from;
-    loop {
-        let nothing_yet = *end.borrow_and_update() == from;
-        let wanted = if nothing_yet { 0 } else { max_bytes };
-        let (share, granted) = budget.take_some(wanted, LEAST_BYTES).await;
-        let max_bytes = if nothing_yet { max_bytes.min(LEAST_BYTES) } else { granted };
-        let batch = log.read(from..asked.until.max(from), max_bytes).await?;
-        let done = !batch.groups.is_empty() || batch.next >= asked.until;
-        if done || Instant::now() >= deadline || stop.is_cancelled() {
-            return Ok((batch, share));
-        }
-        drop(share);
-        from = batch.next;
-        tokio::select! {
-            _ = tokio::time::timeout_at(deadline, end.wait_for(|end| *end > from)) => {}
-            () = stop.cancelled() => {}
-        }
-    }
 }
 
 fn accepts_zstd(headers: &HeaderMap) -> bool {
@@ -177,13 +118,17 @@ pub(super) fn beyond(epoch: &str, next: Sequence) -> Response<Body> {
     serve::json(StatusCode::CONFLICT, &body)
 }
 
-fn refuse(log: &Log, epoch: &str, error: &ReadError) -> Response<Body> {
+fn refuse(log: &Log, epoch: &str, unreadable: &Unreadable) -> Response<Body> {
+    let error = &unreadable.error;
     match error {
         ReadError::Gone { earliest, reason } => {
-            let body = json!({
+            let mut body = json!({
                 "error": "Gone", "reason": reason, "earliest": earliest, "epoch": epoch,
                 "description": error.to_string(),
             });
+            if let Some(part) = unreadable.part {
+                body["part"] = part.into();
+            }
             serve::json(StatusCode::GONE, &body)
         }
         ReadError::Beyond { next } => beyond(epoch, *next),

@@ -49,6 +49,21 @@ stream = "a/b"
 }
 
 #[tokio::test]
+async fn shares_and_rates_that_would_send_nothing_are_refused() {
+    for (setting, value, said) in [
+        ("SPARK__LIVE_SHARE", "0.95", "a number from 0 to 0.9"),
+        ("SPARK__LIVE_SHARE", "-0.1", "a number from 0 to 0.9"),
+        ("SPARK__DRAIN_RATE", "0", "leave it out for no limit"),
+        ("ORION__MAX_RATE", "0", "a number above 0"),
+    ] {
+        let setup = Setup::new().set(setting, value);
+        let checked = run(&setup, &["check"]).await;
+        assert_eq!(checked.code, Some(1), "{setting}={value}");
+        assert!(checked.out.contains(said), "{setting}={value}: {}", checked.out);
+    }
+}
+
+#[tokio::test]
 async fn a_good_configuration_is_said_to_be_good() {
     let orion = OrionStandIn::start().await;
     let setup = Setup::new().set("ORION__URL", &orion.url());

@@ -6,7 +6,12 @@ use std::time::Duration;
 /// many gateways do not come back at the same moment.
 pub(super) fn wait(failures: u32, min: Duration, max: Duration) -> Duration {
     let doubled = min.saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX));
-    doubled.min(max).mul_f64(random())
+    within(doubled.min(max))
+}
+
+/// A random time up to that.
+pub(super) fn within(bound: Duration) -> Duration {
+    bound.mul_f64(random())
 }
 
 /// In 0..1.

@@ -19,7 +19,7 @@ pub enum Coalesce {
 }
 
 /// `[orion]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where Orion is; a path in it stands in front of every write-back's.
@@ -38,6 +38,10 @@ pub struct Config {
     /// Upper bound of every wait.
     #[serde(with = "crate::units::duration")]
     pub backoff_max: Duration,
+    /// Requests a second, for each target; not limited without it. What a
+    /// tenth of a second allows goes at once, at least one request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rate: Option<f64>,
     /// Whether updates that pile up are merged.
     pub coalesce: Coalesce,
     /// Headers for write-backs that do not carry them. A tenant here is for
@@ -93,6 +97,7 @@ impl Default for Config {
             max_attempts: 10,
             backoff_min: Duration::from_millis(500),
             backoff_max: Duration::from_mins(1),
+            max_rate: None,
             coalesce: Coalesce::Off,
             headers: BTreeMap::new(),
             token_file: None,

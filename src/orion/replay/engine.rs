@@ -106,7 +106,7 @@ impl Engine {
         let mut targets = Vec::new();
         for endpoint in &endpoints {
             let token = endpoint.read_token().await;
-            targets.push(Target::new(Arc::clone(endpoint), token));
+            targets.push(Target::new(Arc::clone(endpoint), token, config.max_rate));
         }
         let (out, units_read) = mpsc::channel(FED);
         let gates = Gates::new(config.window);
@@ -299,8 +299,9 @@ impl Engine {
         }
     }
 
-    fn wakes_at(&self) -> Option<Instant> {
-        self.targets.iter().filter_map(Target::wakes_at).chain(self.positions.wakes_at()).min()
+    fn wakes_at(&mut self) -> Option<Instant> {
+        let targets = self.targets.iter_mut().filter_map(Target::wakes_at);
+        targets.chain(self.positions.wakes_at()).min()
     }
 
     /// What has not come to an end, roughly.

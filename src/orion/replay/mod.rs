@@ -2,7 +2,8 @@
 //! each has an outcome.
 //!
 //! * `feed` reads the log and cuts it into units, each one request;
-//! * `schedule` tells which unit may go; `target` whether Orion can take it;
+//! * `schedule` tells which unit may go; `target` whether Orion can take it,
+//!   `down` when it is tried again;
 //! * `send` sends it; [`outcome`](super::outcome) says what the answer means;
 //! * `journal` keeps each outcome durably before the entity's next write goes;
 //! * `engine` is the one task that owns all state and lets them work together.
@@ -17,9 +18,16 @@
 //! 3. A dead letter is durable before its unit counts as done.
 //! 4. Units in memory are at most `window` and 4 MiB, and one entry of the
 //!    log; reading stops 64 windows ahead of the oldest unfinished unit.
+//!
+//! The log is read strictly in its order, through that window: what comes
+//! while a backlog waits goes behind it, also where it is for another entity.
+//! So no backlog starves, and nothing overtakes one. Within the window
+//! entities do not wait for each other, but units of one entity whose first
+//! fails can fill it: until that one is applied or a dead letter.
 
 mod backoff;
 mod config;
+mod down;
 mod endpoint;
 mod engine;
 mod feed;

@@ -30,6 +30,9 @@ impl Engine {
             let endpoint = Arc::new(endpoint);
             self.targets[at].token = endpoint.read_token().await;
             self.targets[at].endpoint = Arc::clone(&endpoint);
+            if config.max_rate != self.config.max_rate {
+                self.targets[at].set_rate(config.max_rate);
+            }
             self.targets[at].try_now();
             next[at] = endpoint;
         }

@@ -10,12 +10,12 @@ use tracing::{error, info};
 
 use super::Error;
 use super::backoff;
+use super::down::Cause;
 use super::engine::{Engine, Event};
 use super::journal::PATIENCE;
 use super::metrics::Kind;
 use super::schedule::Ordinal;
 use super::send::Attempt;
-use super::target::Cause;
 use super::unit::{Content, State, Why};
 use crate::ngsi::{AfterAmbiguity, EntityKey, Targets};
 use crate::orion::dead_letters::{self, DeadLetter, DeadLetters};

@@ -6,42 +6,24 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::info;
 
 use super::backoff;
 use super::config::Config;
+use super::down::{Cause, Down};
 use super::endpoint::Endpoint;
 use super::schedule::Ordinal;
 use super::status::TargetStatus;
 use crate::ngsi::EntityKey;
+use crate::pace::Bucket;
 
-/// A sign of life ends a wait, but not sooner than this after the last try:
-/// notifications may come a thousand a second from an Orion that we cannot
-/// reach.
-const AFTER_SIGN: Duration = Duration::from_millis(250);
+/// What goes at once where a rate is set, in seconds of it.
+const BURST: f64 = 0.1;
+/// Who was sent away together must not come back together: up to half of the
+/// pause that Orion asked for is added to it, but of no more than this.
+const MOST_TOLD: Duration = Duration::from_mins(1);
 /// So many different entities refused as by no context broker, in a row.
 const STRANGE: usize = 20;
-
-/// Why a target takes nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// It cannot be reached, or only fails.
-    Unreachable,
-    /// It wants another token.
-    Unauthorized,
-    /// What answers there does not seem to be a context broker.
-    Misdirected,
-}
-
-#[derive(Debug)]
-struct Down {
-    cause: Cause,
-    began: Instant,
-    failures: u32,
-    last_try: Instant,
-    next_try: Instant,
-    probe: Option<Ordinal>,
-}
 
 #[derive(Debug)]
 pub(super) struct Target {
@@ -62,13 +44,19 @@ pub(super) struct Target {
     last_error: Option<String>,
     /// Orion asked not to be called before.
     hold: Option<Instant>,
+    /// Bounds the requests a second, where that is wanted.
+    bucket: Option<Bucket>,
     /// Entities refused as by no context broker; `None` once it has answered
     /// as one.
     strange: Option<HashSet<EntityKey>>,
 }
 
 impl Target {
-    pub(super) fn new(endpoint: Arc<Endpoint>, token: Option<HeaderValue>) -> Self {
+    pub(super) fn new(
+        endpoint: Arc<Endpoint>,
+        token: Option<HeaderValue>,
+        max_rate: Option<f64>,
+    ) -> Self {
         Self {
             endpoint,
             token,
@@ -82,8 +70,14 @@ impl Target {
             since: SystemTime::now(),
             last_error: None,
             hold: None,
+            bucket: bucket(max_rate),
             strange: Some(HashSet::new()),
         }
+    }
+
+    /// Changes how many requests a second it takes.
+    pub(super) fn set_rate(&mut self, max_rate: Option<f64>) {
+        self.bucket = bucket(max_rate);
     }
 
     pub(super) fn name(&self) -> &str {
@@ -108,10 +102,10 @@ impl Target {
             self.ready.insert(unit);
         }
         self.hold = self.hold.filter(|hold| *hold > now);
-        if self.hold.is_some() || self.reading_token > 0 {
+        if self.hold.is_some() || self.reading_token > 0 || self.paced_until(now).is_some() {
             return None;
         }
-        if let Some(down) = &mut self.down {
+        let unit = if let Some(down) = &mut self.down {
             if down.probe.is_some() || down.next_try > now {
                 return None;
             }
@@ -119,24 +113,37 @@ impl Target {
             let unit = self.ready.iter().copied().min_by_key(|unit| (tries(*unit), *unit))?;
             down.probe = Some(unit);
             self.ready.remove(&unit);
-            return Some(unit);
+            unit
+        } else if self.in_flight >= parallel {
+            return None;
+        } else {
+            self.ready.pop_first()?
+        };
+        if let Some(bucket) = &mut self.bucket {
+            bucket.take(1.0);
         }
-        if self.in_flight >= parallel { None } else { self.ready.pop_first() }
+        Some(unit)
+    }
+
+    /// When the rate allows a request again; `None` where it does now.
+    fn paced_until(&mut self, now: Instant) -> Option<Instant> {
+        self.bucket.as_mut()?.wait(1.0, now)
     }
 
     /// When [`Target::take`] may answer otherwise, though nothing happens.
-    pub(super) fn wakes_at(&self) -> Option<Instant> {
+    pub(super) fn wakes_at(&mut self) -> Option<Instant> {
         if self.reading_token > 0 || (self.ready.is_empty() && self.delayed.is_empty()) {
             return None;
         }
+        let paced = self.paced_until(Instant::now());
         let own = match &self.down {
             Some(down) if down.probe.is_some() => return None,
             Some(down) => Some(down.next_try),
             // What is ready and not held goes as soon as there is a free place.
             None if self.ready.is_empty() => self.delayed.first().map(|(at, _)| *at),
-            None => self.hold.or(self.delayed.first().map(|(at, _)| *at)),
+            None => self.hold.or(paced).or(self.delayed.first().map(|(at, _)| *at)),
         };
-        own.map(|own| self.hold.map_or(own, |hold| hold.max(own)))
+        own.map(|own| own.max(self.hold.unwrap_or(own)).max(paced.unwrap_or(own)))
     }
 
     /// Puts a failed unit back: until `at`, or, while the target is down,
@@ -155,9 +162,7 @@ impl Target {
         if let Some(down) = &mut self.down
             && down.probe == Some(unit)
         {
-            down.probe = None;
-            down.failures = down.failures.saturating_add(1);
-            down.last_try = Instant::now();
+            down.tried();
         }
     }
 
@@ -197,56 +202,26 @@ impl Target {
     }
 
     fn go_down(&mut self, cause: Cause, config: &Config) {
-        let now = Instant::now();
         let known = self.down.as_ref().map(|down| down.cause);
-        let wait = |failures| backoff::wait(failures, config.backoff_min, config.backoff_max);
         if let Some(down) = &mut self.down {
-            down.cause = cause;
-            // Stragglers from before say nothing new.
-            if down.next_try <= down.last_try {
-                down.next_try = now + wait(down.failures);
-            }
+            down.goes_on(cause, config);
         } else {
             self.since = SystemTime::now();
-            let next_try = now + wait(0);
-            self.down =
-                Some(Down { cause, began: now, failures: 0, last_try: now, next_try, probe: None });
+            self.down = Some(Down::new(cause, config));
         }
-        if known == Some(cause) {
-            return;
-        }
-        let (target, url) = (self.name(), &self.endpoint.url);
-        let error = self.last_error.as_deref().unwrap_or_default();
-        match cause {
-            Cause::Unreachable => {
-                warn!(
-                    target,
-                    url, error, "Orion takes no write-backs; they are kept until it does"
-                );
-            }
-            Cause::Unauthorized => {
-                error!(
-                    target,
-                    url,
-                    error,
-                    "Orion refuses the gateway's token; write-backs wait for a new one in orion.token_file"
-                );
-            }
-            Cause::Misdirected => {
-                error!(
-                    target,
-                    url,
-                    error,
-                    "whatever answers does not seem to be a context broker, is orion.url right? Write-backs wait"
-                );
-            }
+        if known != Some(cause) {
+            let error = self.last_error.as_deref().unwrap_or_default();
+            cause.tell(self.name(), &self.endpoint.url, error);
         }
     }
 
-    /// Orion asked for a pause.
+    /// Orion asked for a pause, perhaps of many at once.
     pub(super) fn hold(&mut self, pause: Duration) {
-        let until = Instant::now() + pause;
-        self.hold = Some(self.hold.map_or(until, |hold| hold.max(until)));
+        let least = Instant::now() + pause;
+        // One draw is enough: of many answers the latest would always win.
+        if self.hold.is_none_or(|hold| hold < least) {
+            self.hold = Some(least + backoff::within(pause.min(MOST_TOLD) / 2));
+        }
     }
 
     /// A refusal as by no context broker; answers whether the target is to be
@@ -267,19 +242,13 @@ impl Target {
 
     /// Whether a sign of life would be news.
     pub(super) fn listens(&self) -> bool {
-        self.down.as_ref().is_some_and(|down| {
-            down.cause == Cause::Unreachable
-                && down.probe.is_none()
-                && down.next_try > down.last_try + AFTER_SIGN
-        })
+        self.down.as_ref().is_some_and(Down::listens)
     }
 
-    /// Orion has shown that it lives.
+    /// Orion has shown that it lives: it is tried soon.
     pub(super) fn sign_of_life(&mut self) {
-        if let Some(down) = &mut self.down
-            && down.cause == Cause::Unreachable
-        {
-            down.next_try = down.next_try.min(down.last_try + AFTER_SIGN);
+        if let Some(down) = &mut self.down {
+            down.sign_of_life();
         }
     }
 
@@ -304,4 +273,8 @@ impl Target {
             next_try,
         }
     }
+}
+
+fn bucket(max_rate: Option<f64>) -> Option<Bucket> {
+    max_rate.map(|rate| Bucket::new(rate, (rate * BURST).max(1.0), Instant::now()))
 }

@@ -70,7 +70,7 @@ async fn an_increment_that_found_no_orion_is_not_ambiguous_after_a_crash() {
 }
 
 #[tokio::test]
-async fn a_sign_of_life_ends_the_backoff_at_once() {
+async fn a_sign_of_life_ends_the_backoff() {
     let (gateway, address) = (Gateway::new().await, closed_port().await);
     for n in 0..20 {
         gateway.patch(&format!("e{n}"), &value(n)).await;

@@ -1,6 +1,7 @@
 //! What the replay promises, against a scripted Orion and a real store.
 
 mod failures;
+mod fleet;
 mod orion;
 mod promises;
 
@@ -8,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::*;
 use crate::orion::dead_letters::Listed;

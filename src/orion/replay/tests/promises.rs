@@ -2,6 +2,7 @@
 
 use super::orion::{Reply, Seen};
 use super::*;
+use crate::orion::replay::target::Target;
 use crate::write_back::{APPLIED, STAGED};
 
 fn ok(_: &Seen) -> Reply {
@@ -182,4 +183,25 @@ async fn a_tenant_may_have_an_orion_of_its_own() {
     running.idle().await;
     assert_eq!(running.handle.status().targets[1].name, "plant2");
     running.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_requests_go_to_orion_than_its_rate_allows() {
+    let config = Config { max_rate: Some(20.0), ..at("http://127.0.0.1:9".to_owned()) };
+    let endpoint = Arc::new(Endpoint::all(&config).unwrap().remove(0));
+    let mut target = Target::new(endpoint, None, config.max_rate);
+    target.ready.extend(0..10_000);
+    let (begun, mut sent, mut looks) = (Instant::now(), 0, 0);
+    while begun.elapsed() < Duration::from_secs(30) {
+        while let Some(unit) = target.take(Instant::now(), 8, |_| 0) {
+            sent += 1;
+            target.in_flight += 1;
+            target.ended(unit);
+        }
+        tokio::time::sleep_until(target.wakes_at().unwrap()).await;
+        looks += 1;
+    }
+    // What a tenth of a second allows goes at once.
+    assert!((600..=602).contains(&sent), "{sent}");
+    assert!(looks <= 2 * sent, "{looks} looks for {sent} requests");
 }
