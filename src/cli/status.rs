@@ -126,7 +126,7 @@ fn write_backs(status: &Status) -> String {
 }
 
 fn notices(status: &Status) -> Vec<String> {
-    let mut notices = status.problems();
+    let mut notices = status.problems.clone();
     for stream in status.streams.iter().map(|stream| &stream.log) {
         for hole in &stream.holes {
             if hole.reason == crate::store::HoleReason::Lost {

@@ -38,6 +38,9 @@ pub(super) enum Command {
     Tidy,
     /// Seal the log and end.
     Close(oneshot::Sender<()>),
+    /// Be broken.
+    #[cfg(test)]
+    Panic,
 }
 
 /// Of the segment that is being sealed.
@@ -80,6 +83,7 @@ impl Committer {
         while let Some(command) = commands.blocking_recv() {
             let mut next = Some(command);
             while let Some(command) = next.take() {
+                self.shared.progress.take();
                 match command {
                     Command::Append(append) => {
                         let (group, other) = self.gather(append, &mut commands);
@@ -87,6 +91,8 @@ impl Committer {
                         next = other;
                     }
                     Command::Tidy => {}
+                    #[cfg(test)]
+                    Command::Panic => panic!("as the test asked"),
                     Command::Close(done) => {
                         commands.close();
                         while let Some(left) = commands.blocking_recv() {
@@ -96,6 +102,7 @@ impl Committer {
                             }
                         }
                         self.close();
+                        self.shared.progress.done();
                         let _ = done.send(());
                         return;
                     }
@@ -106,6 +113,7 @@ impl Committer {
                 if self.shared.tidy_wanted.swap(false, Ordering::AcqRel) {
                     self.tidy();
                 }
+                self.shared.progress.done();
             }
         }
     }
@@ -257,6 +265,8 @@ impl Committer {
             None => self.begin_segment(group.header.first)?,
         };
         segment.write(group)?;
+        self.shared.progress.step();
+        self.shared.progress.last_commit.set();
         let disk_bytes = segment.disk_bytes();
         let end = group.header.end();
         {
@@ -275,6 +285,7 @@ impl Committer {
             std::fs::remove_dir_all(&folder)?;
         }
         let segment = Arc::new(Segment::create(&folder)?);
+        self.shared.progress.step();
         Ok((segment, Seal::empty(first)))
     }
 
@@ -319,6 +330,7 @@ impl Committer {
             let folder = segment.folder().display();
             error!(log = self.shared.name, %folder, %error, "a segment could not be sealed");
         }
+        self.shared.progress.step();
         if condition == Condition::Good {
             // sled locks it for as long as a reader has it: the next reader
             // must find the same one. Without any it is closed, for memory.
