@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
+use crate::health::{Health, Pulse};
 use crate::orion::dead_letters::{self, DeadLetters};
 use crate::orion::replay;
 use crate::record::Sequence;
@@ -73,6 +74,8 @@ pub struct Admin {
     pub budget: Budget,
     /// Certificates whose end is to be watched.
     pub certificates: Vec<PathBuf>,
+    /// Who does not get on.
+    pub health: Health,
     /// Metrics.
     pub registry: Registry,
     /// Told when the gateway stops.
@@ -84,7 +87,7 @@ impl Admin {
     pub async fn show(self: Arc<Self>, listener: TcpListener) {
         let stop = self.stop.clone();
         let connect = move |_| Session { admin: Arc::clone(&self), may_change: false };
-        serve::serve(listener, None, LIMITS, stop, connect).await;
+        serve::serve(listener, None, LIMITS, Pulse::default(), stop, connect).await;
     }
 
     /// Serves the command line, until the stop.
@@ -102,8 +105,18 @@ impl Admin {
         status.replay = Some(self.replay.status());
         status.write_backs.dead_letters = self.dead_letters.count() as u64;
         status.bytes_in_flight = self.budget.in_flight() as u64;
+        status.problems = self.problems();
         status.certificates = self.certificates.iter().map(|path| Certificate::of(path)).collect();
         status
+    }
+
+    /// Why the gateway cannot do its work now; empty where it can. Asks the
+    /// disk for nothing: that may be what hangs.
+    fn problems(&self) -> Vec<String> {
+        let failing = self.store.logs().into_iter().filter(|log| log.is_failing());
+        let failing = failing.map(|log| format!("log {} cannot be written", log.name()));
+        let standing = self.health.standstills().into_iter().map(|part| part.to_string());
+        failing.chain(standing).collect()
     }
 
     async fn metrics(&self) -> Response<Body> {
@@ -131,7 +144,7 @@ impl Connection for Session {
         match (request.method(), &parts[..]) {
             (&Method::GET, ["live"]) => text("live\n"),
             (&Method::GET, ["ready"]) => {
-                let problems = admin.status().await.problems();
+                let problems = admin.problems();
                 if problems.is_empty() {
                     return text("ready\n");
                 }

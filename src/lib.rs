@@ -9,6 +9,10 @@ pub mod app;
 pub mod budget;
 pub mod cli;
 pub mod config;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod health;
 pub mod lean_malloc;
 pub mod ngsi;
 pub mod orion;
@@ -20,7 +24,9 @@ pub mod spark;
 pub mod status;
 pub mod store;
 pub mod supervise;
+pub mod systemd;
 pub mod telemetry;
 pub mod tls;
 pub mod units;
+pub mod watchdog;
 pub mod write_back;

@@ -16,12 +16,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use subtle::ConstantTimeEq as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::health::{BEAT, Pulse};
 use crate::tls::Acceptor;
 use patient::Patient;
 
@@ -76,21 +77,31 @@ pub trait Connection: Send + Sync + 'static {
 }
 
 /// Accepts connections until `stop`, then lets each finish its request.
+/// `pulse` shows that it is still ready to accept one.
 pub async fn serve<C: Connection>(
     listener: TcpListener,
     tls: Option<Arc<Acceptor>>,
     limits: Limits,
+    pulse: Pulse,
     stop: CancellationToken,
     connect: impl Fn(Client) -> C + Send + Sync + 'static,
 ) {
     let connect = Arc::new(connect);
     let room = Arc::new(Semaphore::new(limits.connections));
     let tasks = TaskTracker::new();
-    while let Some(Ok(permit)) = stop.run_until_cancelled(Arc::clone(&room).acquire_owned()).await {
-        let (stream, address) = match stop.run_until_cancelled(listener.accept()).await {
-            None => break,
-            Some(Ok(accepted)) => accepted,
-            Some(Err(error)) => {
+    let mut beats = tokio::time::interval(BEAT);
+    loop {
+        let (permit, accepted) = tokio::select! {
+            () = stop.cancelled() => break,
+            _ = beats.tick() => {
+                pulse.beat();
+                continue;
+            }
+            Some(accepted) = accept(&listener, &room) => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
                 // Out of file descriptors, mostly: some connection ends soon.
                 warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -122,9 +133,19 @@ pub async fn serve<C: Connection>(
             drop(permit);
         });
     }
+    pulse.rest();
     drop(listener);
     tasks.close();
     tasks.wait().await;
+}
+
+/// The next connection, once there may be one more.
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> Option<(OwnedSemaphorePermit, std::io::Result<(TcpStream, SocketAddr)>)> {
+    let permit = Arc::clone(room).acquire_owned().await.ok()?;
+    Some((permit, listener.accept().await))
 }
 
 /// As [`serve`], on a Unix socket.
@@ -150,7 +171,8 @@ pub async fn serve_unix<C: Connection>(
     tasks.wait().await;
 }
 
-async fn drive<S, C>(stream: S, limits: Limits, stop: CancellationToken, connection: C)
+/// Serves one connection to its end.
+pub(crate) async fn drive<S, C>(stream: S, limits: Limits, stop: CancellationToken, connection: C)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Connection,

@@ -34,10 +34,16 @@ pub struct Status {
     /// dead letters are logs too.
     #[serde(default)]
     pub damaged: Vec<DamagedLog>,
+    /// How every log gets on: the streams, then the gateway's own.
+    #[serde(default)]
+    pub logs: Vec<LogPace>,
     /// What waits for Orion.
     pub write_backs: WriteBacksStatus,
     /// How the replay fares; none where no gateway runs.
     pub replay: Option<replay::Status>,
+    /// Why the gateway cannot do its work now; `/ready` says the same.
+    #[serde(default)]
+    pub problems: Vec<String>,
     /// Free bytes of the disk.
     pub disk_free_bytes: u64,
     /// Bytes that requests and answers hold in memory.
@@ -73,6 +79,20 @@ impl DamagedLog {
         let ranges = lost.map(|hole| LostRange { from: hole.from, until: hole.until }).collect();
         (log.lost > 0).then(|| Self { log: log.name.clone(), lost: log.lost, ranges })
     }
+}
+
+/// How a log gets on. Seconds are by a clock that never jumps; none where it
+/// has not happened since the start.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LogPace {
+    /// Its name.
+    pub name: String,
+    /// The disk refused the last write.
+    pub failing: bool,
+    /// How long ago something was committed to it.
+    pub last_commit_seconds: Option<u64>,
+    /// How long ago a consumer acknowledged something of it.
+    pub last_acknowledgement_seconds: Option<u64>,
 }
 
 /// A stream, with how old its consumers' next records are.
@@ -165,20 +185,14 @@ impl Status {
             started: None,
             streams,
             damaged,
+            logs: store.logs().iter().map(|log| LogPace::of(log)).collect(),
             write_backs,
             replay: None,
+            problems: Vec::new(),
             disk_free_bytes: store.disk().free(),
             bytes_in_flight: 0,
             certificates: Vec::new(),
         }
-    }
-
-    /// Why the gateway cannot do its work now; empty where it can.
-    #[must_use]
-    pub fn problems(&self) -> Vec<String> {
-        let full = |stream: &&StreamStatus| stream.log.failing;
-        let failing = self.streams.iter().filter(full);
-        failing.map(|stream| format!("stream {} cannot be written", stream.log.name)).collect()
     }
 
     /// Appends the gauges, in the form of `/metrics`.
@@ -197,6 +211,20 @@ impl Status {
         let float = |n: u64| n as f64;
         gauge("ngsi_ferry_store_bytes", "Bytes on the disk", of_streams(&|s| float(s.log.bytes)));
         gauge("ngsi_ferry_store_records", "Records kept", of_streams(&|s| float(s.log.records)));
+        let of_logs = |seconds: &dyn Fn(&LogPace) -> Option<u64>| {
+            let known = self.logs.iter().filter_map(|log| Some((&log.name, seconds(log)?)));
+            known.map(|(name, age)| (format!("{{log=\"{name}\"}}"), float(age))).collect()
+        };
+        gauge(
+            "ngsi_ferry_store_last_commit_seconds",
+            "Age of the last commit",
+            of_logs(&|log| log.last_commit_seconds),
+        );
+        gauge(
+            "ngsi_ferry_store_last_acknowledgement_seconds",
+            "Age of the last acknowledgement",
+            of_logs(&|log| log.last_acknowledgement_seconds),
+        );
         let mut lags = Vec::new();
         let mut ages = Vec::new();
         for stream in &self.streams {
@@ -230,6 +258,18 @@ impl Status {
             "End of a certificate, Unix time",
             ends.collect(),
         );
+    }
+}
+
+impl LogPace {
+    fn of(log: &Log) -> Self {
+        let seconds = |age: Option<Duration>| age.map(|age| age.as_secs());
+        Self {
+            name: log.name().to_owned(),
+            failing: log.is_failing(),
+            last_commit_seconds: seconds(log.last_commit()),
+            last_acknowledgement_seconds: seconds(log.last_acknowledgement()),
+        }
     }
 }
 

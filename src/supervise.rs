@@ -8,6 +8,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::systemd;
+
 /// Why the tasks ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Ended {
@@ -53,12 +55,18 @@ impl Supervisor {
         });
     }
 
-    /// Runs until SIGTERM or SIGINT, then gives the tasks `drain` to finish.
-    /// A second signal ends the process at once. SIGHUP calls `reload`.
+    /// Runs until SIGTERM or SIGINT, then gives the tasks `drain` to finish,
+    /// and does `close` at the very end. A second signal ends the process at
+    /// once, whatever it is doing then. SIGHUP calls `reload`.
     ///
     /// # Errors
     /// Where a task ended before it was told to.
-    pub async fn run(mut self, drain: Duration, reload: impl Fn()) -> Result<(), Ended> {
+    pub async fn run(
+        mut self,
+        drain: Duration,
+        reload: impl Fn(),
+        close: impl Future<Output = ()>,
+    ) -> Result<(), Ended> {
         let signals = |kind| signal(kind).map_err(|error| Ended::Signals(error.to_string()));
         let mut terminate = signals(SignalKind::terminate())?;
         let mut interrupt = signals(SignalKind::interrupt())?;
@@ -76,6 +84,7 @@ impl Supervisor {
                 }
             }
         };
+        systemd::stopping();
         self.stop.cancel();
         let finished = async {
             while let Some(joined) = self.tasks.join_next().await {
@@ -84,10 +93,14 @@ impl Supervisor {
                 }
             }
         };
-        tokio::select! {
-            finished = tokio::time::timeout(drain, finished) => if finished.is_err() {
+        let ending = async {
+            if tokio::time::timeout(drain, finished).await.is_err() {
                 warn!("not everything in flight was finished in time; it is not acknowledged");
-            },
+            }
+            close.await;
+        };
+        tokio::select! {
+            () = ending => {}
             _ = terminate.recv() => at_once(),
             _ = interrupt.recv() => at_once(),
         }

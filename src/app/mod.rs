@@ -1,6 +1,7 @@
 //! The wiring: the only module that knows all the others.
 
 mod credentials;
+mod health;
 mod listen;
 mod reload;
 
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
@@ -18,6 +19,7 @@ use tracing::{error, info, warn};
 use crate::admin::Admin;
 use crate::budget::Budget;
 use crate::config::{Config, Settings};
+use crate::health::Health;
 use crate::orion::dead_letters::DeadLetters;
 use crate::orion::intake::Intake;
 use crate::orion::{IntakeMetrics, replay};
@@ -27,7 +29,10 @@ use crate::spark::{Access, PassThrough, SparkMetrics, Staging};
 use crate::status::Certificate;
 use crate::store::{self, Store};
 use crate::supervise::Supervisor;
+use crate::systemd;
 use crate::tls::{self, Acceptor};
+use crate::watchdog::Watchdog;
+use health::Watched;
 pub use listen::Addresses;
 use listen::Listeners;
 use reload::Reloadable;
@@ -75,19 +80,34 @@ pub async fn run(
     let config = settings.config;
     let gateway = Gateway::make(&config, file).await?;
     let store = Arc::clone(&gateway.store);
-    let (tasks, reloadable) = gateway.start(&config, listeners);
+    let health = Health::default();
+    let watched = Watched::of(&gateway, &config);
+    let (tasks, reloadable) = gateway.start(&config, listeners, &health, &watched);
+    let stop = tasks.stop_token();
+    let _watchdog = Watchdog::start(health, move || watched.busy(&stop))?;
 
     info!(id = config.id(), intake = %addresses.intake, spark = %addresses.spark, admin = %addresses.admin, data_dir = %config.data_dir.display(), "ready");
     if let Some(path) = &config.addresses_file {
         listen::tell_addresses(path, &addresses)?;
     }
     started(&addresses);
+    systemd::ready();
 
-    let ended = tasks.run(config.drain_timeout, || reloadable.reload()).await;
-    if tokio::time::timeout(CLOSE_DEADLINE, store.close()).await.is_err() {
-        warn!("the logs could not be sealed in time; the next start recovers them");
-    }
+    let reload = || {
+        systemd::reloading();
+        reloadable.reload();
+        systemd::ready();
+    };
+    let close = async {
+        if tokio::time::timeout(CLOSE_DEADLINE, store.close()).await.is_err() {
+            warn!("the logs could not be sealed in time; the next start recovers them");
+        }
+    };
+    let ended = tasks.run(config.drain_timeout, reload, close).await;
     let _ = std::fs::remove_file(config.admin_socket());
+    if let Some(log) = store.broken() {
+        bail!("log {log} ended unexpectedly; what was acknowledged is on the disk");
+    }
     info!("stopped");
     Ok(ended?)
 }
@@ -179,7 +199,13 @@ impl Gateway {
         })
     }
 
-    fn start(self, config: &Config, listeners: Listeners) -> (Supervisor, Reloadable) {
+    fn start(
+        self,
+        config: &Config,
+        listeners: Listeners,
+        health: &Health,
+        watched: &Watched,
+    ) -> (Supervisor, Reloadable) {
         let mut tasks = Supervisor::new();
         let stop = tasks.stop_token();
         let Self { store, tls, reloadable, .. } = self;
@@ -192,11 +218,15 @@ impl Gateway {
             replay: self.replay.handle(),
             budget: self.budget,
             certificates,
+            health: health.clone(),
             registry: self.registry,
             stop: stop.clone(),
         });
-        tasks.spawn("intake", self.intake.run(listeners.intake, tls.intake, stop.clone()));
-        tasks.spawn("spark API", self.api.run(listeners.spark, tls.spark, stop.clone()));
+        let (intake, api) = (watched.intake.clone(), watched.api.clone());
+        tasks.spawn("intake", self.intake.run(listeners.intake, tls.intake, intake, stop.clone()));
+        tasks.spawn("spark API", self.api.run(listeners.spark, tls.spark, api, stop.clone()));
+        tasks.spawn("runtime", watched.runtime.clone().of_the_runtime(stop.clone()));
+        tasks.spawn("committers", Arc::clone(&store).until_broken(stop.clone()));
         tasks.spawn("staging", self.staging.run(stop.clone()));
         tasks.spawn("replay", run_replay(self.replay, stop.clone()));
         if let Some(listener) = listeners.pass_through {

@@ -126,7 +126,7 @@ fn write_backs(status: &Status) -> String {
 }
 
 fn notices(status: &Status) -> Vec<String> {
-    let mut notices = status.problems();
+    let mut notices = status.problems.clone();
     notices.extend(status.damaged.iter().flat_map(losses));
     if status.write_backs.dead_letters > 0 {
         notices.push("Orion refused write-backs: ngsi-ferry dead-letters list".to_owned());

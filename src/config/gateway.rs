@@ -12,6 +12,9 @@ use crate::spark::{self, Grant, PassThroughConfig};
 use crate::store::{self, StreamConfig, is_stream_name};
 use crate::{admin, pki};
 
+/// A few beats of what shows every half second that it runs.
+const SHORTEST_STUCK_AFTER: Duration = Duration::from_secs(2);
+
 /// Every setting there is, each with a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -201,6 +204,13 @@ impl Settings {
         if config.store.segment_bytes < 1 << 20 {
             object("store.segment_bytes", "smaller than a segment can be", "write 1MiB or more");
         }
+        if config.store.stuck_after < SHORTEST_STUCK_AFTER {
+            object(
+                "store.stuck_after",
+                "a disk that works may take longer",
+                "write 2s or more; 30s suits SD cards too",
+            );
+        }
         found
     }
 }
@@ -274,7 +284,7 @@ impl Config {
             ("drain_timeout", self.drain_timeout != new.drain_timeout),
             ("[intake]", self.intake != intake),
             ("[spark]", self.spark != spark),
-            ("[store] linger or compression_level", self.store != store),
+            ("[store] linger, compression_level or stuck_after", self.store != store),
             ("[pass_through]", self.pass_through != pass_through),
             ("[admin]", self.admin != new.admin),
         ];

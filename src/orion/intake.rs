@@ -25,6 +25,7 @@ use super::intake_metrics::{IntakeMetrics, Refused};
 use super::repeats::{self, Fate, Identity, Repeats};
 use super::route::{Route, stream_of};
 use crate::budget::Budget;
+use crate::health::Pulse;
 use crate::record::{Line, Notification};
 use crate::serve::{self, Body, BodyError, Client, Connection, Limits};
 use crate::store::{AppendError, Appending, Log, Store};
@@ -126,6 +127,7 @@ impl Intake {
         self,
         listener: TcpListener,
         tls: Option<Arc<Acceptor>>,
+        pulse: Pulse,
         stop: CancellationToken,
     ) {
         self.remember_tails().await;
@@ -136,12 +138,8 @@ impl Intake {
             write: self.config.head_timeout,
         };
         let intake = Arc::new(self);
-        let connect = move |client: Client| Sender {
-            intake: Arc::clone(&intake),
-            address: client.address,
-            undelivered: Mutex::default(),
-        };
-        serve::serve(listener, tls, limits, stop, connect).await;
+        let connect = move |client: Client| Sender::new(Arc::clone(&intake), client.address);
+        serve::serve(listener, tls, limits, pulse, stop, connect).await;
     }
 
     /// After an unclean end the last answers may not have been delivered.
@@ -229,7 +227,7 @@ impl Intake {
 }
 
 /// One connection that notifications come on.
-struct Sender {
+pub(super) struct Sender {
     intake: Arc<Intake>,
     address: Option<SocketAddr>,
     /// The last request, until the next one shows that its answer arrived.
@@ -286,6 +284,10 @@ impl Connection for Sender {
 }
 
 impl Sender {
+    pub(super) fn new(intake: Arc<Intake>, address: Option<SocketAddr>) -> Self {
+        Self { intake, address, undelivered: Mutex::default() }
+    }
+
     async fn was_stored(fate: Fate) -> bool {
         match fate {
             Fate::Stored => true,

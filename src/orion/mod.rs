@@ -1,6 +1,8 @@
 //! The context broker's side: notifications in, write-backs out.
 
 pub mod dead_letters;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 pub mod intake;
 mod intake_metrics;
 pub mod outcome;

@@ -21,6 +21,7 @@ use super::records;
 use super::staging::{Done, Staging, StagingError};
 use super::{Config, SparkMetrics};
 use crate::budget::{Budget, Share};
+use crate::health::Pulse;
 use crate::record::Sequence;
 use crate::serve::{self, Body, Client, Connection, Limits};
 use crate::store::{Log, PositionError, Store};
@@ -49,7 +50,13 @@ pub struct Api {
 
 impl Api {
     /// Serves until `stop`; long-polls end at once then.
-    pub async fn run(self, listener: TcpListener, tls: Arc<Acceptor>, stop: CancellationToken) {
+    pub async fn run(
+        self,
+        listener: TcpListener,
+        tls: Arc<Acceptor>,
+        pulse: Pulse,
+        stop: CancellationToken,
+    ) {
         let limits = Limits {
             connections: self.config.max_connections,
             handshake: self.config.body_timeout,
@@ -64,7 +71,7 @@ impl Api {
             let (api, bounds) = (Arc::clone(&api), bounds.clone());
             Session { api, bounds, client, stop: stopping.clone() }
         };
-        serve::serve(listener, Some(tls), limits, stop, connect).await;
+        serve::serve(listener, Some(tls), limits, pulse, stop, connect).await;
     }
 }
 

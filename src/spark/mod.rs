@@ -3,6 +3,8 @@
 mod access;
 pub mod api;
 mod config;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod metrics;
 mod pass_through;
 mod query;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::SparkMetrics;
 use super::access::{Access, Right};
 use crate::budget::Budget;
+use crate::health::Pulse;
 use crate::ngsi::{self, WriteRequest};
 use crate::serve::{self, Body, Client, Connection, Limits};
 use crate::store::Log;
@@ -90,7 +91,7 @@ impl PassThrough {
     ) {
         let connect =
             move |client| Writer { pass_through: self.clone(), access: access.clone(), client };
-        serve::serve(listener, tls, limits, stop, connect).await;
+        serve::serve(listener, tls, limits, Pulse::default(), stop, connect).await;
     }
 }
 

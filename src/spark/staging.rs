@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 
 use super::SparkMetrics;
 use crate::budget::Share;
+use crate::health::{Job, Jobs};
 use crate::ngsi;
 use crate::record::{Record, Sequence};
 use crate::store::{AppendError, Log, PositionError, ReadError};
@@ -33,6 +34,8 @@ pub struct Staging {
     log: Arc<Log>,
     ledger: Mutex<Ledger>,
     ready: watch::Sender<bool>,
+    /// Stages, commits and aborts under way.
+    steps: Jobs,
     expiry: Duration,
     metrics: SparkMetrics,
 }
@@ -87,7 +90,13 @@ impl Staging {
     #[must_use]
     pub fn new(log: Arc<Log>, expiry: Duration, metrics: SparkMetrics) -> Self {
         let (ledger, ready) = (Mutex::default(), watch::Sender::new(false));
-        Self { log, ledger, ready, expiry, metrics }
+        Self { log, ledger, ready, steps: Jobs::default(), expiry, metrics }
+    }
+
+    /// What is staged, committed or aborted now.
+    #[must_use]
+    pub fn steps(&self) -> Jobs {
+        self.steps.clone()
     }
 
     /// Reads what is staged, then drops what no commit came for, until `stop`.
@@ -155,7 +164,7 @@ impl Staging {
         check_rows(&rows)?;
         self.ready().await?;
         let staging = Arc::clone(self);
-        to_the_end(async move {
+        to_the_end(self.steps.begin(), async move {
             let staged = staging.stage_now(batch, attempt, rows).await;
             drop(share);
             staged
@@ -171,14 +180,15 @@ impl Staging {
     ) -> Result<Done, StagingError> {
         self.ready().await?;
         let staging = Arc::clone(self);
-        to_the_end(async move { staging.commit_now(batch, attempts).await }).await
+        to_the_end(self.steps.begin(), async move { staging.commit_now(batch, attempts).await })
+            .await
     }
 
     /// Drops what is staged for a batch.
     pub(super) async fn abort(self: &Arc<Self>, batch: Batch) -> Result<Done, StagingError> {
         self.ready().await?;
         let staging = Arc::clone(self);
-        to_the_end(async move { staging.abort_now(batch).await }).await
+        to_the_end(self.steps.begin(), async move { staging.abort_now(batch).await }).await
     }
 
     async fn stage_now(
@@ -320,13 +330,19 @@ impl Ledger {
 /// and what is in the log by then must be in the ledger too: a commit that it
 /// did not know of would be taken once more.
 async fn to_the_end(
+    under_way: Job,
     step: impl Future<Output = Result<Done, StagingError>> + Send + 'static,
 ) -> Result<Done, StagingError> {
+    let step = async move {
+        let done = step.await;
+        drop(under_way);
+        done
+    };
     tokio::spawn(step).await.unwrap_or(Err(StagingError::Append(AppendError::Closed)))
 }
 
 /// Refuses a bad row now, while somebody is there to hear it.
-fn check_rows(rows: &[u8]) -> Result<(), StagingError> {
+pub(super) fn check_rows(rows: &[u8]) -> Result<(), StagingError> {
     for (at, row) in write_back::rows(rows).enumerate() {
         let row = row?;
         let is_write = row.method.parse().is_ok_and(|method| ngsi::is_write(&method, &row.path));

@@ -39,6 +39,9 @@ pub(super) enum Command {
     Tidy,
     /// Seal the log and end.
     Close(oneshot::Sender<()>),
+    /// Be broken.
+    #[cfg(test)]
+    Panic,
 }
 
 /// Of the segment that is being sealed.
@@ -81,6 +84,7 @@ impl Committer {
         while let Some(command) = commands.blocking_recv() {
             let mut next = Some(command);
             while let Some(command) = next.take() {
+                self.shared.progress.take();
                 match command {
                     Command::Append(append) => {
                         let (group, other) = self.gather(append, &mut commands);
@@ -88,6 +92,8 @@ impl Committer {
                         next = other;
                     }
                     Command::Tidy => {}
+                    #[cfg(test)]
+                    Command::Panic => panic!("as the test asked"),
                     Command::Close(done) => {
                         commands.close();
                         while let Some(left) = commands.blocking_recv() {
@@ -97,6 +103,7 @@ impl Committer {
                             }
                         }
                         self.close();
+                        self.shared.progress.done();
                         let _ = done.send(());
                         return;
                     }
@@ -107,6 +114,7 @@ impl Committer {
                 if self.shared.tidy_wanted.swap(false, Ordering::AcqRel) {
                     self.tidy();
                 }
+                self.shared.progress.done();
             }
         }
     }
@@ -266,6 +274,8 @@ impl Committer {
             None => self.begin_segment(group.header.first)?,
         };
         segment.write(group)?;
+        self.shared.progress.step();
+        self.shared.progress.last_commit.set();
         let disk_bytes = segment.disk_bytes();
         let end = group.header.end();
         {
@@ -284,6 +294,7 @@ impl Committer {
             std::fs::remove_dir_all(&folder)?;
         }
         let segment = Arc::new(Segment::create(&folder)?);
+        self.shared.progress.step();
         Ok((segment, Seal::empty(first)))
     }
 
@@ -328,6 +339,7 @@ impl Committer {
             let folder = segment.folder().display();
             error!(log = self.shared.name, %folder, %error, "a segment could not be sealed");
         }
+        self.shared.progress.step();
         if condition == Condition::Good {
             // sled locks it for as long as a reader has it: the next reader
             // must find the same one. Without any it is closed, for memory.

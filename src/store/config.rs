@@ -33,6 +33,11 @@ pub struct Config {
     /// less; none by default. Orion gives up after 5 s.
     #[serde(with = "crate::units::duration")]
     pub gather: Duration,
+    /// How long a log that has work may stand still: a single sync takes no
+    /// longer on any disk that works. Then the process ends, to be started
+    /// anew; at half of it `/ready` says so.
+    #[serde(with = "crate::units::duration")]
+    pub stuck_after: Duration,
     /// zstd's level for stored groups.
     pub compression_level: i32,
     /// Free bytes of the disk below which a stream counts as full.
@@ -66,6 +71,7 @@ impl Default for Config {
             segment_bytes: 8 << 20,
             linger: Duration::from_millis(2),
             gather: Duration::ZERO,
+            stuck_after: Duration::from_secs(30),
             compression_level: 1,
             min_free: 128 << 20,
             max_streams: 64,

@@ -30,6 +30,7 @@ use super::disk::Disk;
 use super::identity;
 use super::linger::Meeting;
 use super::metrics::LogMetrics;
+use super::progress::{Broken, Progress};
 use super::quarantine::{self, Kind};
 use super::reader::Opened;
 use super::recovery;
@@ -54,6 +55,8 @@ pub(super) struct Setup {
     pub compression_level: i32,
     pub disk: Arc<Disk>,
     pub metrics: LogMetrics,
+    /// Gets the name of a log whose committer ended by a panic.
+    pub broken: watch::Sender<Option<String>>,
 }
 
 /// What committer, readers and the log's users share.
@@ -79,6 +82,8 @@ pub(super) struct Shared {
     pub seal_wanted: AtomicBool,
     /// The disk refused the last write.
     pub failing: AtomicBool,
+    /// How it gets on.
+    pub progress: Progress,
 }
 
 impl Shared {
@@ -90,7 +95,7 @@ impl Shared {
 /// A durable sequence of records. See the module for what it promises.
 pub struct Log {
     pub(super) shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
+    pub(super) commands: mpsc::Sender<Command>,
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -163,6 +168,7 @@ impl Log {
                 tidy_wanted: AtomicBool::new(false),
                 seal_wanted: AtomicBool::new(false),
                 failing: AtomicBool::new(false),
+                progress: Progress::default(),
             });
             Committer::new(shared, setup.linger, setup.compression_level)
                 .map_err(failed("prepare zstd for"))?
@@ -171,8 +177,12 @@ impl Log {
         let (commands, receiver) = mpsc::channel(QUEUE);
         // The kernel keeps fifteen characters of a thread's name.
         let thread = std::thread::Builder::new().name(format!("log {}", shared.name));
+        let broken = Broken { log: shared.name.clone(), tell: setup.broken };
         let thread = thread
-            .spawn(move || committer.run(receiver))
+            .spawn(move || {
+                let _broken = broken;
+                committer.run(receiver);
+            })
             .map_err(failed("start the committer thread of"))?;
         Ok(Self { shared, commands, committer: Mutex::new(Some(thread)) })
     }
@@ -296,6 +306,7 @@ impl Log {
                 Ok(known.position)
             })
             .await??;
+        self.shared.progress.last_acknowledgement.set();
         self.tidy();
         Ok(now_at)
     }
@@ -339,7 +350,9 @@ impl Log {
         change: impl FnOnce(&mut State) -> T + Send + 'static,
     ) -> Result<T, PositionError> {
         let shared = Arc::clone(&self.shared);
+        let under_way = shared.progress.positions.begin();
         let updated = tokio::task::spawn_blocking(move || {
+            let _until_then = under_way;
             let durable = *shared.durable.borrow();
             shared.state.update(|state| {
                 let before = state.clone();

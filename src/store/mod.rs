@@ -8,12 +8,15 @@ mod committer;
 mod config;
 mod database;
 mod disk;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod group;
 mod identity;
 mod linger;
 mod log;
 mod metrics;
 mod preallocation;
+mod progress;
 mod quarantine;
 mod reader;
 mod recovery;
@@ -29,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -153,10 +157,17 @@ pub struct Store {
     write_backs: Arc<Log>,
     outcomes: Arc<Log>,
     dead_letters: Arc<Log>,
-    disk: Arc<Disk>,
-    metrics: Metrics,
+    common: Common,
     // Held for as long as the store is open.
     _lock: File,
+}
+
+/// What all logs of a store share.
+struct Common {
+    disk: Arc<Disk>,
+    metrics: Metrics,
+    /// A log whose committer ended by a panic.
+    broken: watch::Sender<Option<String>>,
 }
 
 impl Store {
@@ -189,8 +200,9 @@ impl Store {
             let _ = checked_file::sync_folder(parent);
         }
         let disk = Arc::new(Disk::new(folder));
+        let common = Common { disk, metrics, broken: watch::Sender::default() };
         let internal = |name: &str, limits| {
-            Log::open(setup(folder, folder.join(name), name, limits, &config, &disk, &metrics))
+            Log::open(setup(folder, folder.join(name), name, limits, &config, &common))
                 .map(Arc::new)
         };
         let write_backs = internal("write-backs", config.limits_of_write_backs())?;
@@ -204,8 +216,7 @@ impl Store {
             write_backs,
             outcomes,
             dead_letters,
-            disk,
-            metrics,
+            common,
             _lock: lock_file,
         };
         let configured = read(&store.config).1.clone();
@@ -239,7 +250,7 @@ impl Store {
             let config = read(&self.config);
             let limits = config.0.limits_of(config.1.iter().find(|stream| stream.name == name));
             let folder = self.folder.join("streams").join(name);
-            setup(&self.folder, folder, name, limits, &config.0, &self.disk, &self.metrics)
+            setup(&self.folder, folder, name, limits, &config.0, &self.common)
         };
         let log = Arc::new(Log::open(setup)?);
         let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
@@ -285,6 +296,13 @@ impl Store {
         read(&self.streams).values().cloned().collect()
     }
 
+    /// Every log: the streams, then the gateway's own.
+    #[must_use]
+    pub fn logs(&self) -> Vec<Arc<Log>> {
+        let own = [&self.write_backs, &self.outcomes, &self.dead_letters];
+        self.streams().into_iter().chain(own.map(Arc::clone)).collect()
+    }
+
     /// The write-backs that wait for Orion, and what staged them.
     #[must_use]
     pub fn write_backs(&self) -> &Arc<Log> {
@@ -306,7 +324,7 @@ impl Store {
     /// The disk under the data directory.
     #[must_use]
     pub fn disk(&self) -> &Disk {
-        &self.disk
+        &self.common.disk
     }
 
     /// The data directory.
@@ -331,25 +349,19 @@ impl Store {
     pub async fn tidy(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(TIDY_INTERVAL);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let disk = Arc::clone(&self.disk);
+            let disk = Arc::clone(&self.common.disk);
             let looked = tokio::task::spawn_blocking(move || {
                 disk.sample();
                 disk.take_on_ballast();
             });
             let _ = looked.await;
-            let logs = self.streams();
-            logs.iter()
-                .chain([&self.write_backs, &self.outcomes, &self.dead_letters])
-                .for_each(|log| log.tidy());
+            self.logs().iter().for_each(|log| log.tidy());
         }
     }
 
     /// Writes what waits and seals every log.
     pub async fn close(&self) {
-        for log in self.streams() {
-            log.close().await;
-        }
-        for log in [&self.write_backs, &self.outcomes, &self.dead_letters] {
+        for log in self.logs() {
             log.close().await;
         }
     }
@@ -361,8 +373,7 @@ fn setup(
     name: &str,
     limits: LogLimits,
     config: &Config,
-    disk: &Arc<Disk>,
-    metrics: &Metrics,
+    common: &Common,
 ) -> log::Setup {
     log::Setup {
         name: name.to_owned(),
@@ -371,8 +382,9 @@ fn setup(
         limits,
         linger: config.linger,
         compression_level: config.compression_level,
-        disk: Arc::clone(disk),
-        metrics: metrics.of(name),
+        disk: Arc::clone(&common.disk),
+        metrics: common.metrics.of(name),
+        broken: common.broken.clone(),
     }
 }
 

@@ -131,6 +131,7 @@ fn delete(shared: &Shared, seal: Seal) -> bool {
         error!(log = shared.name, %error, "a segment cannot be deleted: the state cannot be written");
         return false;
     }
+    shared.progress.step();
     {
         let mut chain = lock(&shared.chain);
         if chain.sealed.front().is_some_and(|front| front.seal.first == seal.first) {

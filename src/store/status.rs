@@ -53,6 +53,12 @@ pub struct ConsumerStatus {
 }
 
 impl Log {
+    /// Whether the disk refused the last write.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.shared.failing.load(Ordering::Relaxed)
+    }
+
     /// What it holds, and who reads it.
     #[must_use]
     pub fn status(&self) -> LogStatus {
@@ -79,7 +85,7 @@ impl Log {
             lost: state.lost,
             holes: state.holes,
             epoch: state.epoch,
-            failing: self.shared.failing.load(Ordering::Relaxed),
+            failing: self.is_failing(),
             consumers,
         }
     }

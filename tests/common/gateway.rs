@@ -77,7 +77,8 @@ impl Setup {
     }
 
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        let set = self.variables.iter().find(|(name, _)| name == "NGSI_FERRY_DATA_DIR");
+        set.map_or_else(|| self.folder.path().join("data"), |(_, folder)| folder.into())
     }
 
     pub fn folder(&self) -> &Path {

@@ -25,6 +25,7 @@ use super::status::{Handle, Status};
 use super::target::Target;
 use super::unit::{State, Unit};
 use super::{Error, Logs, Replay};
+use crate::health::Job;
 use crate::ngsi::AfterAmbiguity;
 use crate::orion::dead_letters::DeadLetters;
 use crate::record::Sequence;
@@ -36,7 +37,14 @@ const FED: usize = 64;
 /// What one of the engine's tasks has to say.
 pub(super) enum Event {
     /// An attempt ended.
-    Sent { unit: Ordinal, attempt: Attempt, token: Option<HeaderValue>, took: Duration },
+    Sent {
+        unit: Ordinal,
+        attempt: Attempt,
+        token: Option<HeaderValue>,
+        took: Duration,
+        /// Under way until the outcome was taken in.
+        under_way: Job,
+    },
     /// The token was read again after a refusal.
     Token { unit: Ordinal, token: Option<HeaderValue>, used: Option<HeaderValue>, refusal: String },
     /// What had to be in the dead letters' log is there.
@@ -199,7 +207,10 @@ impl Engine {
 
     fn event(&mut self, event: Event) {
         match event {
-            Event::Sent { unit, attempt, token, took } => self.sent(unit, attempt, token, took),
+            Event::Sent { unit, attempt, token, took, under_way } => {
+                self.sent(unit, attempt, token, took);
+                drop(under_way);
+            }
             Event::Token { unit, token, used, refusal } => {
                 self.token_read(unit, token, used.as_ref(), refusal);
             }
@@ -236,7 +247,8 @@ impl Engine {
                     self.pending.note.sending.extend(&unit.ids);
                     self.pending.sending.push(ordinal);
                 } else {
-                    send_unit(&mut self.tasks, &self.targets[at], ordinal, unit);
+                    let under_way = self.handle.attempts.begin();
+                    send_unit(&mut self.tasks, &self.targets[at], ordinal, unit, under_way);
                 }
             }
         }
@@ -276,7 +288,8 @@ impl Engine {
                 self.targets[unit.target].ended(ordinal);
                 self.pending.note.cleared.extend(&unit.ids);
             } else {
-                send_unit(&mut self.tasks, &self.targets[unit.target], ordinal, unit);
+                let under_way = self.handle.attempts.begin();
+                send_unit(&mut self.tasks, &self.targets[unit.target], ordinal, unit, under_way);
             }
         }
         let oldest = self.units.keys().next().copied().unwrap_or(self.next);
@@ -331,6 +344,7 @@ fn send_unit(
     target: &Target,
     ordinal: Ordinal,
     unit: &mut Unit,
+    under_way: Job,
 ) {
     let Some(request) = unit.request().cloned() else { return };
     unit.attempts = unit.attempts.saturating_add(1);
@@ -338,7 +352,7 @@ fn send_unit(
     tasks.spawn(async move {
         let started = Instant::now();
         let attempt = send::send(&endpoint, token.clone(), &request).await;
-        Ok(Event::Sent { unit: ordinal, attempt, token, took: started.elapsed() })
+        Ok(Event::Sent { unit: ordinal, attempt, token, took: started.elapsed(), under_way })
     });
 }
 

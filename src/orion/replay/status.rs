@@ -1,7 +1,7 @@
 //! What the replay says of itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::Error;
 use super::config::Config;
 use super::endpoint::Endpoint;
+use crate::health::{Busy, Jobs};
 use crate::record::Sequence;
 use crate::store::Log;
 use crate::write_back::APPLIED;
@@ -62,6 +63,8 @@ pub struct Handle {
     published: Arc<Mutex<Published>>,
     write_backs: Arc<Log>,
     pub(super) config: watch::Sender<Config>,
+    /// Requests to Orion.
+    pub(super) attempts: Jobs,
 }
 
 impl Handle {
@@ -69,7 +72,12 @@ impl Handle {
         let read = write_backs.position(APPLIED).unwrap_or(write_backs.bounds().earliest);
         let published = Published { status: Status::default(), read };
         let published = Arc::new(Mutex::new(published));
-        Self { published, write_backs, config: watch::Sender::new(config) }
+        Self {
+            published,
+            write_backs,
+            config: watch::Sender::new(config),
+            attempts: Jobs::default(),
+        }
     }
 
     /// `status` counts what is in memory; all entries below `read` are read.
@@ -86,6 +94,15 @@ impl Handle {
         let mut status = published.status.clone();
         status.waiting += next.saturating_sub(published.read);
         status
+    }
+
+    /// What has work: a request to Orion must end within its timeout, and
+    /// then be taken in within `patience`.
+    pub fn busy(&self, patience: Duration, busy: &mut Vec<Busy>) {
+        if let Some(step) = self.attempts.step() {
+            let patience = patience + self.config.borrow().timeout;
+            busy.push(Busy { part: "the replay to Orion".to_owned(), step, patience });
+        }
     }
 
     /// Takes over a changed configuration, for requests from now on: address,

@@ -1,0 +1,6 @@
+//! The codec of stored groups.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| ngsi_ferry::fuzzing::group(data));
