@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::checked_file::{self, sync_folder};
 use super::disk::Disk;
@@ -53,6 +54,9 @@ pub enum SegmentError {
     /// It is still open elsewhere.
     #[error("the segment is still open")]
     Locked,
+    /// The disk did not take what opening it writes, but all of it can be read.
+    #[error("the disk refused a write to the segment: {0}")]
+    Unwritable(String),
 }
 
 impl SegmentError {
@@ -72,8 +76,20 @@ impl SegmentError {
         [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind())
     }
 
+    /// What a disk says that cannot read, and also one that cannot write.
+    fn is_of_the_disk(&self) -> bool {
+        let (Self::Sled(sled::Error::Io(error)) | Self::Io(error)) = self else { return false };
+        let errno = rustix::io::Errno::IO.raw_os_error();
+        // sled hands on copies of its errors, which only keep the text.
+        error.raw_os_error() == Some(errno)
+            || error.to_string().contains(&format!("(os error {errno})"))
+    }
+
     /// It says nothing about the segment, and may be gone the next time.
     pub(super) fn is_passing(&self) -> bool {
+        if matches!(self, Self::Unwritable(_)) {
+            return true;
+        }
         let (Self::Sled(sled::Error::Io(error)) | Self::Io(error)) = self else {
             return self.is_lock();
         };
@@ -147,7 +163,8 @@ pub(super) enum Found {
 
 /// An open segment.
 pub(super) struct Segment {
-    db: sled::Db,
+    // `None` only while it is dropped.
+    db: Option<sled::Db>,
     data: File,
     folder: PathBuf,
 }
@@ -178,7 +195,7 @@ impl Segment {
     /// Opens an existing segment and syncs it: what is readable from now on
     /// is on stable storage. Waits for a moment where it is still open.
     pub(super) fn open(folder: &Path, disk: &Disk) -> Result<Self, SegmentError> {
-        patiently(disk, || Self::try_open(folder))
+        patiently(disk, || Self::try_open(folder)).map_err(|error| judged(error, folder))
     }
 
     /// As [`Segment::open`], but believes nothing but the data: what else
@@ -195,6 +212,7 @@ impl Segment {
             drop(data);
             Self::try_open(folder)
         })
+        .map_err(|error| judged(error, folder))
     }
 
     fn try_open(folder: &Path) -> Result<Self, SegmentError> {
@@ -230,7 +248,11 @@ impl Segment {
                 .open()?)
         })?;
         let data = File::open(folder.join(DATA_FILE))?;
-        Ok(Self { db, data, folder: folder.to_owned() })
+        Ok(Self { db: Some(db), data, folder: folder.to_owned() })
+    }
+
+    fn db(&self) -> Result<&sled::Db, SegmentError> {
+        self.db.as_ref().ok_or_else(|| SegmentError::Panicked("it was closed".to_owned()))
     }
 
     /// Writes a group and waits until it is on stable storage. After an
@@ -243,7 +265,7 @@ impl Segment {
             // writes a page more for each commit.)
             let chunks = group.to_chunks(CHUNK_LEN);
             for (chunk, bytes) in (0..group.header.chunks).zip(chunks).rev() {
-                self.db.insert(key(group.header.first, chunk), bytes)?;
+                self.db()?.insert(key(group.header.first, chunk), bytes)?;
             }
             Ok(())
         })?;
@@ -251,7 +273,7 @@ impl Segment {
     }
 
     fn sync(&self) -> Result<(), SegmentError> {
-        guarded(|| Ok(self.db.flush()?))?;
+        guarded(|| Ok(self.db()?.flush()?))?;
         Ok(self.data.sync_data()?)
     }
 
@@ -282,7 +304,7 @@ impl Segment {
     }
 
     fn begins_at(&self, first: Sequence) -> Result<bool, SegmentError> {
-        Ok(self.db.contains_key(key(first, 0))?)
+        Ok(self.db()?.contains_key(key(first, 0))?)
     }
 
     fn begins_below(&self, seq: Sequence) -> Result<Option<Sequence>, SegmentError> {
@@ -308,7 +330,7 @@ impl Segment {
             Ok(Found::Damaged { first, resume: self.begins_above(first)?, damage })
         };
         // Without its head a group was never completed.
-        let Some(head) = self.db.get(key(first, 0))? else { return Ok(Found::End) };
+        let Some(head) = self.db()?.get(key(first, 0))? else { return Ok(Found::End) };
         let header = match GroupHeader::decode(first, &head) {
             Ok(header) => header,
             Err(damage) => return damaged(damage),
@@ -318,7 +340,7 @@ impl Segment {
         let mut frame = Vec::with_capacity(most.min(header.frame_len as usize));
         frame.extend_from_slice(&head[HEADER_LEN..]);
         for chunk in 1..header.chunks {
-            match self.db.get(key(first, chunk))? {
+            match self.db()?.get(key(first, chunk))? {
                 Some(bytes) => frame.extend_from_slice(&bytes),
                 None => return damaged(Damaged::Short),
             }
@@ -358,6 +380,22 @@ impl Segment {
     /// Where it is.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+}
+
+impl Drop for Segment {
+    /// sled syncs a database that it closes, and panics where that fails: as
+    /// it does after a sync of ours that failed, each handle being told once.
+    /// Whoever closes it, the committer above all, must live on.
+    fn drop(&mut self) {
+        let db = self.db.take();
+        let closed = guarded(|| {
+            drop(db);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            warn!(folder = %self.folder.display(), %error, "a segment was closed by a disk that fails");
+        }
     }
 }
 
@@ -407,6 +445,18 @@ fn patiently<T>(
             opened => return opened,
         }
     }
+}
+
+/// Opening a segment writes to it. Where the disk refused that, the records
+/// are no less there: as long as the data can be read it is not given up.
+fn judged(error: SegmentError, folder: &Path) -> SegmentError {
+    let reads_through = || -> io::Result<u64> {
+        io::copy(&mut File::open(folder.join(DATA_FILE))?, &mut io::sink())
+    };
+    if error.is_of_the_disk() && reads_through().is_ok() {
+        return SegmentError::Unwritable(error.to_string());
+    }
+    error
 }
 
 /// Runs something of sled's that panics on damaged files.

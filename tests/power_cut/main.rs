@@ -14,6 +14,7 @@ mod content;
 mod cuts;
 #[path = "../kill/drivers.rs"]
 mod drivers;
+mod failing_disk;
 mod file_system;
 mod fuse;
 mod image;
