@@ -53,7 +53,8 @@ impl Plant {
         self.sent += 1;
         // Some pages of their own: what a later write covers is not lost.
         let mut chance = Seed::new(self.sent);
-        let noise: String = (0..1000).map(|_| format!("{:016x}", chance.next())).collect();
+        let letter = |_| char::from(b'a' + u8::try_from(chance.below(26)).unwrap());
+        let noise: String = (0..16_000).map(letter).collect();
         let body = format!("{:08}{noise}", self.sent);
         let raw = request("POST", "/notify", &[], body.as_bytes());
         let mut client = Client::connect(self.gateway().intake).await.unwrap();
