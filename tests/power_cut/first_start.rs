@@ -49,6 +49,9 @@ async fn a_first_start_that_the_power_ended_anywhere_is_followed_by_one_that_wor
         let records = gateway.records("default", 0).await;
         assert_eq!(records.len(), 1, "after {after} changes, {how:?}: {records:?}");
         assert_eq!(records[0]["body"], "first");
+        // Far above are the numbers of a log that takes its state for lost.
+        let log = gateway.log();
+        assert!(!log.contains("state are gone"), "after {after} changes, {how:?}: {log}");
         let (_setup, stopped) = gateway.stop().await;
         assert!(stopped.success(), "after {after} changes, {how:?}: {stopped:?}");
         drop(volume);
