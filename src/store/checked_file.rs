@@ -1,7 +1,7 @@
 //! Small files that are either whole or known not to be: JSON behind a
 //! length and a checksum.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
@@ -13,7 +13,8 @@ const MAX_LEN: u64 = 16 << 20;
 
 /// Writes `value` over what stands in `path` and waits until it is on stable
 /// storage. The file is not truncated first, so that a cut in between leaves
-/// the length known; its checksum then tells that it is torn. A file shorter
+/// the length known; its checksum then tells that it is torn. A new one takes
+/// its name when it is whole; whoever called syncs the folder. A file shorter
 /// than `room` is filled up to it.
 pub(super) fn write(path: &Path, value: &impl Serialize, room: usize) -> io::Result<()> {
     let json = serde_json::to_vec(value)?;
@@ -22,7 +23,17 @@ pub(super) fn write(path: &Path, value: &impl Serialize, room: usize) -> io::Res
     bytes.extend_from_slice(&len.to_le_bytes());
     bytes.extend_from_slice(&crc32c::crc32c(&json).to_le_bytes());
     bytes.extend_from_slice(&json);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    if path.exists() {
+        return fill(&OpenOptions::new().write(true).open(path)?, bytes, room);
+    }
+    // One torn in its making would look like one that was whole before.
+    let mut staged = path.as_os_str().to_owned();
+    staged.push(".part");
+    fill(&File::create(&staged)?, bytes, room)?;
+    fs::rename(&staged, path)
+}
+
+fn fill(mut file: &File, mut bytes: Vec<u8>, room: usize) -> io::Result<()> {
     if bytes.len() < room && file.metadata()?.len() < room as u64 {
         bytes.resize(room, 0);
     }

@@ -11,6 +11,7 @@ use super::content::Cut;
 use super::life::until;
 use super::machine::Fault;
 use super::place::Place;
+use super::seed::Seed;
 use super::volume::Volume;
 use crate::common::gateway::{DEADLINE, Gateway, Setup};
 use crate::common::http::{Client, json_request, once, request};
@@ -50,7 +51,11 @@ impl Plant {
     /// Sends one notification; `true` where it was acknowledged.
     async fn send(&mut self) -> bool {
         self.sent += 1;
-        let body = format!("{:08}{}", self.sent, "x".repeat(2000));
+        // Some pages of their own: what a later write covers is not lost.
+        let mut chance = Seed::new(self.sent);
+        let letter = |_| char::from(b'a' + u8::try_from(chance.below(26)).unwrap());
+        let noise: String = (0..16_000).map(letter).collect();
+        let body = format!("{:08}{noise}", self.sent);
         let raw = request("POST", "/notify", &[], body.as_bytes());
         let mut client = Client::connect(self.gateway().intake).await.unwrap();
         let answer = client.exchange(&raw).await.unwrap();

@@ -16,6 +16,7 @@ mod cuts;
 mod drivers;
 mod failing_disk;
 mod file_system;
+mod first_start;
 mod fuse;
 mod image;
 mod journal;
