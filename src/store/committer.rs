@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tracing::{error, info};
 
 use super::chain::{Active, Sealed};
@@ -66,13 +67,15 @@ pub(super) struct Committer {
     runtime: tokio::runtime::Handle,
     packer: Packer,
     lines: Vec<u8>,
+    preparing: Vec<JoinHandle<()>>,
 }
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, linger: Duration, level: i32) -> std::io::Result<Self> {
         let packer = Packer::new(level)?;
         let runtime = tokio::runtime::Handle::try_current().map_err(std::io::Error::other)?;
-        Ok(Self { shared, linger: Linger::new(linger), runtime, packer, lines: Vec::new() })
+        let (linger, lines, preparing) = (Linger::new(linger), Vec::new(), Vec::new());
+        Ok(Self { shared, linger, runtime, packer, lines, preparing })
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -293,7 +296,10 @@ impl Committer {
             // Left by a write that failed before anything in it counted.
             std::fs::remove_dir_all(&folder)?;
         }
-        let segment = Arc::new(Segment::create(&folder)?);
+        let bytes = self.shared.limits.load().segment_bytes;
+        let segment = Arc::new(Segment::create(&folder, bytes)?);
+        // Should it vanish as a whole, that is noticed.
+        self.shared.state.update(|state| state.active = Some(first))?;
         self.shared.progress.step();
         Ok((segment, Seal::empty(first)))
     }
@@ -334,10 +340,14 @@ impl Committer {
             let Some(active) = &chain.active else { return };
             (Arc::clone(&active.segment), active.seal)
         };
-        if let Err(error) = seal.write(segment.folder()) {
-            // It is read through at the next start instead.
-            let folder = segment.folder().display();
-            error!(log = self.shared.name, %folder, %error, "a segment could not be sealed");
+        match seal.write(segment.folder()) {
+            // Not before: a length like that means damage where there is no seal.
+            Ok(()) => segment.end(),
+            Err(error) => {
+                // It is read through at the next start instead.
+                let folder = segment.folder().display();
+                error!(log = self.shared.name, %folder, %error, "a segment could not be sealed");
+            }
         }
         self.shared.progress.step();
         if condition == Condition::Good {
@@ -346,10 +356,11 @@ impl Committer {
             let slot = lock(&self.shared.opened).slot(seal.first);
             *lock(&slot) = Arc::downgrade(&segment);
         }
+        let disk_bytes = segment.disk_bytes();
         let mut chain = lock(&self.shared.chain);
         let active = chain.active.take();
         if let Some(active) = &active {
-            chain.sealed.push_back(Sealed { seal: active.seal, disk_bytes: active.disk_bytes });
+            chain.sealed.push_back(Sealed { seal: active.seal, disk_bytes });
         }
         drop(chain);
         // Closing a database takes milliseconds, in which readers may go on.
@@ -358,16 +369,22 @@ impl Committer {
 
     /// Has a segment that was sealed made ready for its readers, unless they
     /// keep up: then one has it open, and it is deleted soon.
-    fn prepare(&self, seal: Seal) {
+    fn prepare(&mut self, seal: Seal) {
+        self.preparing.retain(|task| !task.is_finished());
         if self.shared.state.get().acknowledged().is_none_or(|upto| upto < seal.first) {
             let shared = Arc::clone(&self.shared);
-            self.runtime.spawn_blocking(move || reader::prepare(&shared, seal));
+            let task = self.runtime.spawn_blocking(move || reader::prepare(&shared, seal));
+            self.preparing.push(task);
         }
     }
 
     /// Leaves the log so that the next start needs no recovery.
     fn close(&mut self) {
         self.seal_active(Condition::Good);
+        for task in std::mem::take(&mut self.preparing) {
+            // Whatever became of it, nothing of ours is open afterwards.
+            let _ = self.runtime.block_on(task);
+        }
         let kept = lock(&self.shared.opened).clear();
         drop(kept);
         let next = lock(&self.shared.chain).next;

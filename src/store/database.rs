@@ -16,18 +16,20 @@ use std::io;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::warn;
 
 use super::checked_file::sync_folder;
-use super::preallocation::Preallocation;
+use super::preallocation::{self, LEN_UNIT, Preallocation, ZEROS_WRITTEN};
 
 const SLED_SEGMENT_LEN: usize = 512 * 1024;
+const _: () = assert!(SLED_SEGMENT_LEN as u64 == LEN_UNIT);
 const CACHE_LEN: u64 = 1024 * 1024;
 /// The longest value of a cell: sled keeps it within its log even if all the
 /// seventeen items that a leaf can have were cells.
 pub(super) const CELL_LEN: usize = 6 * 1024;
+const _: () = assert!((CELL_LEN as u64) < ZEROS_WRITTEN);
 const _: () = assert!(20 * (CELL_LEN + 64) < SLED_SEGMENT_LEN / 4);
 /// What sled and the markers add to a cell, about.
 const CELL_OVERHEAD: u64 = 256;
@@ -60,6 +62,9 @@ pub enum SegmentError {
     /// It is still open elsewhere.
     #[error("the segment is still open")]
     Locked,
+    /// It opens, but nothing of what every segment begins with is in it.
+    #[error("what it held is gone: its file was cut, emptied or written over")]
+    Emptied,
     /// The disk did not take what opening it writes, but all of it can be read.
     #[error("the disk refused a write to the segment: {0}")]
     Unwritable(String),
@@ -117,16 +122,18 @@ pub(super) struct Database {
     // `None` only while it is dropped.
     db: Option<sled::Db>,
     data: File,
-    filling: Mutex<Filling>,
+    filling: Mutex<Option<Filling>>,
 }
 
 /// What only the one who fills it needs.
-#[derive(Default)]
 struct Filling {
     /// Cells below have their leaves.
     marked: u32,
     preallocation: Preallocation,
 }
+
+/// Stands in each from its making on: one without it has lost what it held.
+const MADE_KEY: &[u8] = &[0xff; 6];
 
 impl Database {
     /// Makes a new one, or opens what is there. A damaged snapshot or
@@ -162,6 +169,30 @@ impl Database {
         self.db.as_ref().ok_or_else(|| SegmentError::Panicked("it was closed".to_owned()))
     }
 
+    /// Makes it ready to be filled, up to about `bytes`.
+    pub(super) fn begin(&self, bytes: u64) -> Result<(), SegmentError> {
+        let mut preallocation = Preallocation::of(bytes);
+        preallocation.provide(&self.data, 0)?;
+        guarded(|| Ok(self.db()?.insert(MADE_KEY, &[])?))?;
+        *self.filling() = Some(Filling { marked: 0, preallocation });
+        self.sync_all()
+    }
+
+    /// Nothing more will be filled: room that was made is given back.
+    pub(super) fn end(&self) -> io::Result<()> {
+        let filling = self.filling().take();
+        if filling.is_some() { preallocation::give_back(&self.data) } else { Ok(()) }
+    }
+
+    /// Whether what [`Database::begin`] left in it is still there.
+    pub(super) fn was_begun(&self) -> Result<bool, SegmentError> {
+        guarded(|| Ok(self.db()?.contains_key(MADE_KEY)?))
+    }
+
+    fn filling(&self) -> MutexGuard<'_, Option<Filling>> {
+        self.filling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes everything written before durable, the file's making included.
     pub(super) fn sync_all(&self) -> Result<(), SegmentError> {
         guarded(|| Ok(self.db()?.flush()?))?;
@@ -172,7 +203,10 @@ impl Database {
     /// they are on stable storage. After an error nothing more may be written
     /// or synced here: the kernel may have marked the failed pages clean.
     pub(super) fn fill(&self, first: u32, values: Vec<Vec<u8>>) -> Result<(), SegmentError> {
-        let mut filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut filling = self.filling();
+        let Some(filling) = filling.as_mut() else {
+            return Err(io::Error::other("nothing more may be written into it").into());
+        };
         let cells = values.iter().zip(first..).map(|(value, _)| value.len() as u64 + CELL_OVERHEAD);
         // Nothing of sled's is under way here, and so nothing of it is in the
         // part of the file that is made.
@@ -247,6 +281,13 @@ impl Drop for Database {
             warn!(%error, "a segment was closed by a disk that fails");
         }
     }
+}
+
+/// Whether the length of a database's file that was being filled tells that
+/// something is gone.
+pub(super) fn was_cut(data: &File) -> io::Result<bool> {
+    let len = data.metadata()?.len();
+    Ok(len == 0 || len % LEN_UNIT != 0)
 }
 
 /// Removes what sled can do without, whatever stands there in its place.

@@ -240,7 +240,9 @@ fn read_sealed(shared: &Shared, seal: Seal, at: Sequence) -> Result<Found, Segme
         slot
     };
     *lock(&slot) = Weak::new();
-    open(shared, seal)?.read(at)
+    let segment = open(shared, seal)?;
+    segment.read_around_damage();
+    segment.read(at)
 }
 
 fn open(shared: &Shared, seal: Seal) -> Result<Arc<Segment>, SegmentError> {

@@ -11,7 +11,7 @@ use super::chain::{Chain, Sealed};
 use super::checked_file::sync_folder;
 use super::identity;
 use super::log::Setup;
-use super::segment::{self, Seal, Segment};
+use super::segment::{self, Remains, Seal, Segment, SegmentError};
 use super::state::{FoundState, Hole, HoleReason, State, StateFile};
 use super::{OpenError, quarantine};
 use crate::record::{Sequence, trusted_ms};
@@ -43,6 +43,7 @@ pub(super) fn recover(
     let is_new = found == FoundState::New && !state_is_lost;
     let mut identity = identity::settle(&setup.folder, &setup.name, (!is_new).then_some(&before));
 
+    let begun: Vec<Sequence> = folders.iter().map(|(first, _)| *first).collect();
     let Segments { mut seals, unreadable, written } =
         read_segments(setup, segments, folders, &before);
     let start = if state_is_lost { seals.first().map(|seal| seal.first) } else { None };
@@ -57,6 +58,11 @@ pub(super) fn recover(
     // What a body holds may look like a group: no number above the reserved
     // ones was ever given out.
     let written = written.min(before.reserved);
+    let vanished = before.active.filter(|active| {
+        let is_told = before.holes.iter().any(|h| h.from <= *active && *active < h.until);
+        *active >= before.earliest && !is_told && !begun.contains(active)
+    });
+    let unreadable = unreadable.or(vanished);
     let mut evidence = positions.max().unwrap_or(0).max(before.written).max(written);
     if let Some(first) = unreadable {
         // How far it went nobody knows: at most to what was reserved.
@@ -95,6 +101,7 @@ pub(super) fn recover(
         state.epoch.clone_from(&identity.epoch);
         state.reserved = next;
         state.written = next;
+        state.active = None;
         if state_is_lost {
             state.earliest = if seals.is_empty() { next } else { start };
             state.positions_lost_ms = Some(trusted_ms(SystemTime::now()));
@@ -176,16 +183,23 @@ fn read_segments(
     let mut written = 0;
     for (first, folder) in folders {
         let sealed = Seal::read(&folder).filter(|seal| seal.first == first);
-        if sealed.is_none() {
-            // One that is not there is found to be damaged soon enough.
-            written = segment::written_upto(&folder).map_or(written, |upto| upto.max(written));
-        }
-        match sealed.map_or_else(|| read_through(setup, first, &folder), Content::Held) {
-            Content::Held(seal) if seal.end > seal.first.max(state.earliest) => {
-                last_unreadable = None;
+        let content = match sealed {
+            Some(seal) => Content::Held(seal),
+            None => {
+                let remains = Remains::of(&folder);
+                written = written.max(remains.written_upto);
+                read_through(setup, first, &folder, &remains)
+            }
+        };
+        match content {
+            Content::Held(seal) | Content::HeldMore(seal)
+                if seal.end > seal.first.max(state.earliest) =>
+            {
+                let held_more = matches!(content, Content::HeldMore(_));
+                last_unreadable = held_more.then_some(first);
                 seals.push(seal);
             }
-            Content::Held(_) => {
+            Content::Held(_) | Content::HeldMore(_) => {
                 let removed = fs::remove_dir_all(&folder).and_then(|()| sync_folder(segments));
                 if let Err(error) = removed {
                     warn!(log = setup.name, folder = %folder.display(), %error, "a deleted segment's folder stays behind");
@@ -211,25 +225,35 @@ fn read_segments(
 /// What a segment without a seal turns out to be.
 enum Content {
     Held(Seal),
+    /// This, and more that damage took.
+    HeldMore(Seal),
     /// Left by an end within its making: nothing in it was acknowledged.
     NeverBegun,
     /// Gone into quarantine.
     Unreadable,
 }
 
-fn read_through(setup: &Setup, first: Sequence, folder: &Path) -> Content {
+fn read_through(setup: &Setup, first: Sequence, folder: &Path, remains: &Remains) -> Content {
     // What is no folder was one: the gateway makes nothing else here.
     let was_made = segment::was_made(folder) || !folder.is_dir();
-    let scanned = Segment::open_afresh(folder, &setup.disk).and_then(|segment| segment.scan(first));
+    let scanned = Segment::open_afresh(folder, &setup.disk).and_then(|segment| {
+        let is_whole = !remains.was_cut && segment.was_begun()?;
+        segment.read_around_damage();
+        let seal = segment.scan(first)?;
+        if was_made && !is_whole && seal.end == first {
+            return Err(SegmentError::Emptied);
+        }
+        Ok((seal, is_whole || !was_made))
+    });
     match scanned {
-        Ok(seal) => {
+        Ok((seal, is_whole)) => {
             if seal.end > seal.first
                 && let Err(error) = seal.write(folder)
             {
                 // Only means that the next start reads it through again.
                 warn!(log = setup.name, first, %error, "a recovered segment could not be sealed");
             }
-            Content::Held(seal)
+            if is_whole { Content::Held(seal) } else { Content::HeldMore(seal) }
         }
         Err(error) if error.is_passing() && was_made => {
             warn!(log = setup.name, first, %error, "a segment cannot be read through now; its end is found when it can");

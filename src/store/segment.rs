@@ -3,9 +3,10 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _};
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -94,6 +95,8 @@ pub(super) struct Segment {
     cells: AtomicU32,
     /// Where the last reading ended: reading on is the usual case.
     ended: Mutex<Ended>,
+    /// What cannot be read counts as not there.
+    around_damage: AtomicBool,
 }
 
 /// The cell behind a group, and the number behind it.
@@ -104,12 +107,12 @@ struct Ended {
 }
 
 impl Segment {
-    /// Makes a new segment, which counts only after its files, its folder
-    /// and the folder above are on stable storage.
-    pub(super) fn create(folder: &Path) -> Result<Self, SegmentError> {
+    /// Makes a new segment, which is to hold about `bytes`. It counts only
+    /// after its files, its folder and the folder above are on stable storage.
+    pub(super) fn create(folder: &Path, bytes: u64) -> Result<Self, SegmentError> {
         fs::create_dir(folder)?;
         let made = Database::open(folder).and_then(|database| {
-            database.sync_all()?;
+            database.begin(bytes)?;
             File::open(folder.join(CONF_FILE))?.sync_all()?;
             sync_folder(folder)?;
             File::create_new(folder.join(MADE_FILE))?;
@@ -128,7 +131,8 @@ impl Segment {
 
     fn of(database: Database, folder: &Path, cells: u32) -> Self {
         let (cells, ended) = (AtomicU32::new(cells), Mutex::default());
-        Self { database, folder: folder.to_owned(), cells, ended }
+        let around_damage = AtomicBool::new(false);
+        Self { database, folder: folder.to_owned(), cells, ended, around_damage }
     }
 
     /// Opens an existing segment and syncs it: what is readable from now on
@@ -193,6 +197,21 @@ impl Segment {
         self.group(cell, header, &head)
     }
 
+    /// From now on only what is damaged counts as gone. Not the first time:
+    /// a handle that failed once goes on failing, whatever the disk holds.
+    pub(super) fn read_around_damage(&self) {
+        self.around_damage.store(true, Ordering::Relaxed);
+    }
+
+    fn value(&self, cell: u32) -> Result<Option<impl Deref<Target = [u8]> + use<>>, SegmentError> {
+        match self.database.get(cell) {
+            Err(error) if self.around_damage.load(Ordering::Relaxed) && !error.is_passing() => {
+                Ok(None)
+            }
+            read => read,
+        }
+    }
+
     fn ended(&self) -> std::sync::MutexGuard<'_, Ended> {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -204,7 +223,7 @@ impl Segment {
     ) -> Result<Option<(u32, GroupHeader, Vec<u8>)>, SegmentError> {
         let end = self.cells.load(Ordering::Acquire);
         while cell < end {
-            let Some(value) = self.database.get(cell)? else {
+            let Some(value) = self.value(cell)? else {
                 cell += 1;
                 continue;
             };
@@ -246,7 +265,7 @@ impl Segment {
     }
 
     fn group(&self, cell: u32, header: GroupHeader, head: &[u8]) -> Result<Found, SegmentError> {
-        let piece = |place| self.database.get(cell + u32::from(place));
+        let piece = |place| self.value(cell + u32::from(place));
         match Group::from_pieces(header, head, piece)? {
             Ok(group) => {
                 let cell = cell + u32::from(header.pieces);
@@ -283,6 +302,17 @@ impl Segment {
         Ok(seal)
     }
 
+    /// Whether what stands in each segment from its making on is there.
+    pub(super) fn was_begun(&self) -> Result<bool, SegmentError> {
+        self.database.was_begun()
+    }
+
+    /// Nothing more will be written into it.
+    pub(super) fn end(&self) {
+        // Where it fails, it only takes a little more room.
+        let _ = self.database.end();
+    }
+
     /// Bytes of its data file on the disk.
     pub(super) fn disk_bytes(&self) -> u64 {
         self.database.disk_bytes()
@@ -305,21 +335,38 @@ pub(super) fn was_made(folder: &Path) -> bool {
     folder.join(MADE_FILE).exists() || folder.join(SEAL_FILE).exists()
 }
 
-/// Up to where the groups of a segment were written for sure, whatever can
-/// still be read of them: a group is written only when the one before it is on
-/// stable storage. To be asked before sled opens it, which wipes what it does
-/// not understand.
-pub(super) fn written_upto(folder: &Path) -> io::Result<Sequence> {
-    let mut data = File::open(folder.join(DATA_FILE))?;
-    let (mut block, mut begun) = (Vec::new(), 0);
-    loop {
-        let read = data.by_ref().take(RAW_BLOCK as u64).read_to_end(&mut block)?;
-        begun = group::headers_in(&block).map(|header| header.first).fold(begun, Sequence::max);
-        if read == 0 {
-            return Ok(begun);
+/// What stands in the file of a segment that was never sealed. To be asked
+/// before sled opens it, which wipes what it does not understand.
+#[derive(Debug, Default)]
+pub(super) struct Remains {
+    /// Numbers below were written for sure, whatever can still be read of
+    /// them: a group is written only when the one before it is on stable
+    /// storage.
+    pub written_upto: Sequence,
+    /// Its length is none that an end of the process or the power leaves.
+    pub was_cut: bool,
+}
+
+impl Remains {
+    /// Of a file that cannot be read there are none: opening it will tell.
+    pub(super) fn of(folder: &Path) -> Self {
+        Self::read(folder).unwrap_or_default()
+    }
+
+    fn read(folder: &Path) -> io::Result<Self> {
+        let mut data = File::open(folder.join(DATA_FILE))?;
+        let was_cut = database::was_cut(&data)?;
+        let (mut block, mut written_upto) = (Vec::new(), 0);
+        loop {
+            let read = data.by_ref().take(RAW_BLOCK as u64).read_to_end(&mut block)?;
+            let begun = group::headers_in(&block).map(|header| header.first);
+            written_upto = begun.fold(written_upto, Sequence::max);
+            if read == 0 {
+                return Ok(Self { written_upto, was_cut });
+            }
+            // One may stand across the border of two blocks.
+            block.drain(..block.len().saturating_sub(group::HEADER_LEN));
         }
-        // One may stand across the border of two blocks.
-        block.drain(..block.len().saturating_sub(group::HEADER_LEN));
     }
 }
 

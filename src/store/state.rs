@@ -72,6 +72,9 @@ pub(super) struct State {
     pub written: Sequence,
     /// Everything below was deleted on purpose.
     pub earliest: Sequence,
+    /// The last segment that was begun, until the log is opened anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<Sequence>,
     /// In order.
     pub holes: Vec<Hole>,
     pub consumers: BTreeMap<String, Consumer>,
@@ -192,6 +195,7 @@ impl State {
             reserved: 0,
             written: 0,
             earliest: 0,
+            active: None,
             holes: Vec::new(),
             consumers: BTreeMap::new(),
             evicted: Evicted::default(),

@@ -35,6 +35,12 @@ async fn three_segments(data: &Path) -> Vec<u64> {
 /// A block that a confused disk wrote to another place: two parts of the file
 /// say that they are the same one, at which sled's recovery panics.
 fn write_a_part_twice(db: &Path) {
+    // What was opened before has a snapshot, and its recovery begins behind.
+    for entry in fs::read_dir(db.parent().unwrap()).unwrap().map(Result::unwrap) {
+        if entry.file_name().to_string_lossy().starts_with("snap.") {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
     let file = fs::File::options().read(true).write(true).open(db).unwrap();
     let mut part = vec![0; SLED_SEGMENT_LEN];
     file.read_exact_at(&mut part, 0).unwrap();

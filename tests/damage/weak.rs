@@ -1,4 +1,5 @@
-//! Where the promise is not kept yet.
+//! The segment that was being written has nothing beside it that tells what
+//! it held.
 
 use std::sync::Arc;
 
@@ -13,7 +14,6 @@ use crate::support::{default_log, folder, log_folder, segments};
 /// went stands only in itself. Of what damage takes from it nothing may be
 /// skipped without a word.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "what was in the last segment after an unclean end is known only from positions and `written`"]
 async fn what_damage_took_from_the_segment_being_written_is_reported_lost() {
     let dir = folder();
     let bed = Arc::new(Bed::make(dir.path().join("killed"), Left::Killed).await);
