@@ -3,11 +3,12 @@
 //! `/proc/PID/io` does not see.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tempfile::TempDir;
+
+use crate::loop_device;
 
 const LEN: u64 = 3 << 30;
 /// The kernel's unit, whatever the device's is.
@@ -15,8 +16,9 @@ const SECTOR_LEN: u64 = 512;
 
 /// Mounted until it is dropped. Needs root.
 pub struct Image {
-    folder: TempDir,
     device: String,
+    mounted: loop_device::Image,
+    _folder: TempDir,
 }
 
 impl Image {
@@ -24,34 +26,20 @@ impl Image {
         let folder =
             tempfile::Builder::new().prefix("image-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
         let (file, mount) = (folder.path().join("image"), folder.path().join("mount"));
-        File::create(&file)?.set_len(LEN)?;
-        fs::create_dir(&mount)?;
-        // Nothing of it is left to be made while it is measured.
-        run(Command::new("mkfs.ext4").args(["-q", "-E", "lazy_itable_init=0"]).arg(&file))?;
-        run(Command::new("mount").args(["-o", "loop"]).arg(&file).arg(&mount))?;
-        let mut image = Self { folder, device: String::new() };
+        let mounted = loop_device::Image::make(&file, LEN, &mount).map_err(anyhow::Error::msg)?;
         let mounts = fs::read_to_string("/proc/self/mounts")?;
-        let place = image.mount();
-        let line = mounts.lines().find(|line| line.split(' ').nth(1) == place.to_str());
+        let line = mounts.lines().find(|line| line.split(' ').nth(1) == mount.to_str());
         let device = line.and_then(|line| line.split(' ').next()).context("the mount is gone")?;
-        image.device = device.trim_start_matches("/dev/").to_owned();
-        Ok(image)
+        let device = device.trim_start_matches("/dev/").to_owned();
+        Ok(Self { device, mounted, _folder: folder })
     }
 
     pub fn mount(&self) -> PathBuf {
-        self.folder.path().join("mount")
+        self.mounted.mounted_at().to_owned()
     }
 
     pub fn counter(&self) -> Counter {
         Counter { mount: self.mount(), stat: format!("/sys/block/{}/stat", self.device).into() }
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        if let Err(error) = run(Command::new("umount").arg(self.mount())) {
-            eprintln!("{error:#}");
-        }
     }
 }
 
@@ -65,21 +53,9 @@ pub struct Counter {
 impl Counter {
     /// Bytes written so far, with all that the file system still holds back.
     pub fn read(&self) -> anyhow::Result<u64> {
-        sync(&self.mount)?;
+        rustix::fs::syncfs(File::open(&self.mount)?)?;
         let stat = fs::read_to_string(&self.stat)?;
         let sectors = stat.split_whitespace().nth(6).context("no sectors in the device's stat")?;
         Ok(sectors.parse::<u64>()? * SECTOR_LEN)
     }
-}
-
-fn sync(mount: &Path) -> anyhow::Result<()> {
-    Ok(rustix::fs::syncfs(File::open(mount)?)?)
-}
-
-fn run(command: &mut Command) -> anyhow::Result<()> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    if !output.status.success() {
-        bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(())
 }

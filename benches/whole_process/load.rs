@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::meter::Meter;
 use crate::notification::Notification;
-use crate::process::{self, Meter, Reading};
+use crate::process::{self, Reading};
 
 pub struct Load {
     pub address: SocketAddr,

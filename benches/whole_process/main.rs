@@ -16,6 +16,11 @@ mod args;
 mod checks;
 mod image;
 mod load;
+// Of its two ways to get an image one is for the tests.
+#[allow(dead_code)]
+#[path = "../../tests/common/image.rs"]
+mod loop_device;
+mod meter;
 mod notification;
 mod process;
 mod report;

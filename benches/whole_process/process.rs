@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::image::Counter;
-
 /// `/proc` counts CPU time in `USER_HZ`, which Linux keeps at 100 everywhere.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -19,20 +17,6 @@ pub struct Reading {
     pub written: Option<u64>,
     /// On the device under its data, where that was asked for.
     pub written_to_device: Option<u64>,
-}
-
-/// What is read of a server: its process, and the device under its data.
-#[derive(Clone)]
-pub struct Meter {
-    pub pid: u32,
-    pub device: Option<Counter>,
-}
-
-impl Meter {
-    pub fn read(&self) -> anyhow::Result<Reading> {
-        let written_to_device = self.device.as_ref().map(Counter::read).transpose()?;
-        Ok(Reading { written_to_device, ..read(self.pid)? })
-    }
 }
 
 pub fn read(pid: u32) -> anyhow::Result<Reading> {

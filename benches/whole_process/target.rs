@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use tempfile::TempDir;
 
 use crate::image::Image;
-use crate::process::Meter;
+use crate::meter::Meter;
 use crate::servers::Kind;
 
 pub const DATA_DIR: &str = "NGSI_FERRY_DATA_DIR";
