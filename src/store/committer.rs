@@ -67,15 +67,18 @@ pub(super) struct Committer {
     runtime: tokio::runtime::Handle,
     packer: Packer,
     lines: Vec<u8>,
-    preparing: Vec<JoinHandle<()>>,
+    /// Sealed segments that sled has not written its last to.
+    unprepared: Vec<Seal>,
+    preparing: Option<JoinHandle<()>>,
 }
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, linger: Duration, level: i32) -> std::io::Result<Self> {
         let packer = Packer::new(level)?;
         let runtime = tokio::runtime::Handle::try_current().map_err(std::io::Error::other)?;
-        let (linger, lines, preparing) = (Linger::new(linger), Vec::new(), Vec::new());
-        Ok(Self { shared, linger, runtime, packer, lines, preparing })
+        let linger = Linger::new(linger);
+        let (lines, unprepared, preparing) = (Vec::new(), Vec::new(), None);
+        Ok(Self { shared, linger, runtime, packer, lines, unprepared, preparing })
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -368,20 +371,25 @@ impl Committer {
     }
 
     /// Has a segment that was sealed made ready for its readers, unless they
-    /// keep up: then one has it open, and it is deleted soon.
+    /// keep up: then one has it open, and it is deleted soon. One at a time:
+    /// each takes memory.
     fn prepare(&mut self, seal: Seal) {
-        self.preparing.retain(|task| !task.is_finished());
-        if self.shared.state.get().acknowledged().is_none_or(|upto| upto < seal.first) {
+        if self.shared.state.get().acknowledged().is_some_and(|upto| upto >= seal.first) {
+            return;
+        }
+        self.unprepared.push(seal);
+        if self.preparing.as_ref().is_none_or(JoinHandle::is_finished) {
             let shared = Arc::clone(&self.shared);
-            let task = self.runtime.spawn_blocking(move || reader::prepare(&shared, seal));
-            self.preparing.push(task);
+            let seals = std::mem::take(&mut self.unprepared);
+            let prepare = move || seals.into_iter().for_each(|seal| reader::prepare(&shared, seal));
+            self.preparing = Some(self.runtime.spawn_blocking(prepare));
         }
     }
 
     /// Leaves the log so that the next start needs no recovery.
     fn close(&mut self) {
         self.seal_active(Condition::Good);
-        for task in std::mem::take(&mut self.preparing) {
+        if let Some(task) = self.preparing.take() {
             // Whatever became of it, nothing of ours is open afterwards.
             let _ = self.runtime.block_on(task);
         }

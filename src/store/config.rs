@@ -68,7 +68,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            segment_bytes: 8 << 20,
+            segment_bytes: 4 << 20,
             linger: Duration::from_millis(2),
             gather: Duration::ZERO,
             stuck_after: Duration::from_secs(30),

@@ -228,7 +228,14 @@ fn step(shared: &Shared, at: Sequence) -> Result<Step, ReadError> {
 fn read_sealed(shared: &Shared, seal: Seal, at: Sequence) -> Result<Found, SegmentError> {
     match open(shared, seal).and_then(|segment| segment.read(at)) {
         Err(error) if !error.is_passing() => {}
-        read => return read,
+        read => {
+            if matches!(&read, Ok(Found::Group(group)) if group.header.end() >= seal.end) {
+                // Who reads on needs it no more, and sled holds all of it in memory.
+                let forgotten = lock(&shared.opened).forget(seal.first);
+                drop(forgotten);
+            }
+            return read;
+        }
     }
     // A handle that failed once goes on failing, whatever the disk holds.
     let slot = {
