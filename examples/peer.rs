@@ -3,8 +3,8 @@
 //! how to run others.
 //!
 //! ```text
-//! cargo build && cargo run --example peer -- --cut power --rounds 20 --ngsi-ferry
-//! cargo run --example peer -- --cut kill --rounds 20 --bad-peer
+//! cargo build && cargo run --example peer -- --cut power --rounds 20 --known ngsi-ferry
+//! cargo run --example peer -- --cut kill --rounds 20 --known bad-peer
 //! cargo run --example peer -- --cut receiver 'PROGRAM --in {in_port} --out {out_port} --dir {data_dir}'
 //! ```
 //!
@@ -63,17 +63,14 @@ enum Bad {
 }
 
 #[derive(Args)]
-pub struct Settings {
-    /// The program's command line for `sh -c`, with {in_port}, {out_port},
-    /// {data_dir}, {folder} (where nothing is cut) and, with --tls, {ca}
-    #[arg(required_unless_present_any = ["ngsi_ferry", "bad_peer"])]
+struct Settings {
+    /// The program's command line for `sh -c`, with `{in_port}`, `{out_port}`,
+    /// `{data_dir}`, `{folder}` (where nothing is cut) and, with --tls, `{ca}`
+    #[arg(required_unless_present = "known")]
     command: Option<String>,
-    /// Test the ngsi-ferry of the same build; with --pull
-    #[arg(long, conflicts_with_all = ["command", "bad_peer"])]
-    ngsi_ferry: bool,
-    /// Test a program that answers before it stores
-    #[arg(long, conflicts_with = "command")]
-    bad_peer: bool,
+    /// One whose command line is known, in place of it
+    #[arg(long, value_enum, conflicts_with = "command")]
+    known: Option<Known>,
     /// What happens to it
     #[arg(long, value_enum, default_value_t = Cut::Kill)]
     cut: Cut,
@@ -92,7 +89,7 @@ pub struct Settings {
     /// The receiver speaks TLS
     #[arg(long)]
     tls: bool,
-    /// What comes out is read at ngsi-ferry's API on {out_port}
+    /// What comes out is read at ngsi-ferry's API on `{out_port}`
     #[arg(long)]
     pull: bool,
     /// The file system that loses power: ext4, xfs, btrfs, f2fs
@@ -107,7 +104,15 @@ pub struct Settings {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Cut {
+enum Known {
+    /// That of the same build; with --pull
+    NgsiFerry,
+    /// One that answers before it stores
+    BadPeer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Cut {
     /// The power goes: its disk is copied while it is frozen. Needs root
     Power,
     /// kill -9 of the program

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use ngsi_ferry::pki;
 use ngsi_ferry::tls::{self, Acceptor, ClientCertificates, ServerTls, Versions};
 use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -20,7 +21,7 @@ use crate::program::Program;
 use crate::pull::Consumer;
 use crate::receiver;
 use crate::seed::Seed;
-use crate::{Cut, Settings, load};
+use crate::{Cut, Known, Settings, load};
 
 /// How long the program may acknowledge nothing.
 const STANDSTILL: Duration = Duration::from_mins(1);
@@ -34,7 +35,7 @@ struct Campaign<'a> {
     is_there: watch::Sender<bool>,
 }
 
-pub async fn run(settings: &Settings) -> Result<Figures> {
+pub(crate) async fn run(settings: &Settings) -> Result<Figures> {
     tls::install_provider();
     // On the disk that the build is on: in memory a sync would mean nothing.
     let example = std::env::current_exe()?;
@@ -60,7 +61,7 @@ pub async fn run(settings: &Settings) -> Result<Figures> {
     let ledger = Ledger::new();
     let is_there = watch::Sender::new(true);
     let mut receiving = JoinSet::new();
-    if settings.pull || settings.ngsi_ferry {
+    if settings.pull || settings.known == Some(Known::NgsiFerry) {
         let consumer = Consumer::new(out, &data_dir, ledger.clone());
         receiving.spawn(consumer.run(is_there.subscribe()));
     } else {
@@ -70,13 +71,16 @@ pub async fn run(settings: &Settings) -> Result<Figures> {
     let mut campaign = Campaign { settings, chance, ledger, intake, is_there };
     let Settings { cut, rounds, seed, .. } = settings;
     eprintln!("{rounds} rounds of {cut:?}; again with --seed {seed}");
+    let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
         figures = campaign.run(&mut program) => figures,
         Some(ended) = receiving.join_next() => {
             ended??;
             bail!("the receiver ended")
         }
+        // The program is ended with us, and its disk unmounted.
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminated.recv() => bail!("terminated"),
     }
 }
 
@@ -140,7 +144,7 @@ fn command(settings: &Settings, build: &Path, folder: &Path) -> Result<String> {
     if let Some(command) = &settings.command {
         return Ok(command.clone());
     }
-    if settings.bad_peer {
+    if settings.known == Some(Known::BadPeer) {
         let peer = std::env::current_exe()?;
         return Ok(format!(
             "exec '{}' bad-peer {{in_port}} {{out_port}} '{{data_dir}}'",

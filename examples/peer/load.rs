@@ -19,16 +19,12 @@ pub async fn post(to: SocketAddr, path: String, ledger: Ledger, stop: Cancellati
     let mut connection = None;
     while !stop.is_cancelled() {
         let client = match connection.take() {
-            Some(client) => client,
-            None => match Client::connect(to).await {
-                Ok(client) => client,
-                Err(_) => {
-                    sleep(RETRY).await;
-                    continue;
-                }
-            },
+            Some(client) => Ok(client),
+            None => Client::connect(to).await,
         };
-        connection = exchange(client, &path, &ledger).await;
+        if let Ok(client) = client {
+            connection = exchange(client, &path, &ledger).await;
+        }
         if connection.is_none() {
             sleep(RETRY).await;
         }

@@ -61,7 +61,7 @@ impl Consumer {
     }
 
     async fn read(&mut self, client: &Client) -> Result<()> {
-        let epoch = self.epoch.iter().map(|epoch| format!("&epoch={epoch}")).collect::<String>();
+        let epoch = self.epoch.as_ref().map(|epoch| format!("&epoch={epoch}")).unwrap_or_default();
         let url = format!("{}/records?from={}&wait=1{epoch}", self.base, self.from);
         let answer = client.get(url).send().await?;
         let status = answer.status();

@@ -90,6 +90,6 @@ async fn nothing_acknowledged_is_lost_on_a_real_file_system_that_loses_power() {
 /// The real ones that the power is cut on.
 fn file_systems() -> Vec<FileSystem> {
     let names = std::env::var("NGSI_FERRY_CUT_FILE_SYSTEMS").unwrap_or_else(|_| "ext4".to_owned());
-    let named = |name| FileSystem::named(name).unwrap_or_else(|| panic!("{name:?} is not known"));
-    names.split(',').map(named).collect()
+    let kind = |name| FileSystem::named(name).unwrap_or_else(|| panic!("{name:?} is not known"));
+    names.split(',').map(kind).collect()
 }
