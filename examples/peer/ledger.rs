@@ -64,6 +64,9 @@ impl Ledger {
     /// Everything that these bytes name.
     pub fn received(&self, bytes: &[u8]) {
         let numbers = numbers(bytes);
+        if numbers.is_empty() {
+            return;
+        }
         self.with(|entries| {
             for number in numbers {
                 if let Some(entry) = entries.get_mut(number) {
