@@ -39,6 +39,10 @@ pub struct Starting {
 }
 
 impl Starting {
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     /// kill -9; `then` is done once it can do nothing any more, and may be
     /// what it takes for it to be gone.
     pub async fn kill_and(mut self, then: impl FnOnce()) -> Setup {

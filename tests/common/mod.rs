@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod fixtures;
+pub mod freeze;
 pub mod gateway;
 pub mod http;
 pub mod image;

@@ -1,8 +1,10 @@
 //! Power cuts: the gateway's data on a file system that forgets what was not
-//! synced.
+//! synced, and on real ones whose disk is copied while the gateway is frozen.
 //!
 //! `NGSI_FERRY_CUT_ROUNDS` sets how often the power goes, `NGSI_FERRY_SEED`
-//! repeats a run as far as chance allows.
+//! repeats a run as far as chance allows. `NGSI_FERRY_CUT_FILE_SYSTEMS` names
+//! the real ones: `ext4,xfs,btrfs,f2fs`, as far as the kernel has them and
+//! their mkfs is installed; each is cut as often.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -17,6 +19,7 @@ mod drivers;
 mod failing_disk;
 mod file_system;
 mod first_start;
+mod frozen;
 mod fuse;
 mod image;
 mod journal;
@@ -26,6 +29,7 @@ mod machine;
 #[path = "../kill/orion_side.rs"]
 mod orion_side;
 mod place;
+mod real_disk;
 #[path = "../kill/seed.rs"]
 mod seed;
 #[path = "../kill/senders.rs"]
@@ -37,7 +41,9 @@ mod volume;
 mod writers;
 
 use campaign::Campaign;
+use common::image::FileSystem;
 use cuts::Cuts;
+use frozen::Frozen;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_changed_or_reordered_wherever_the_power_goes() {
@@ -56,4 +62,35 @@ async fn nothing_acknowledged_is_lost_changed_or_reordered_wherever_the_power_go
     }
     let table = campaign.mishap.table.to_string();
     eprintln!("{table}{}", campaign.end().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_on_a_real_file_system_that_loses_power() {
+    let wanted = seed::setting("NGSI_FERRY_CUT_ROUNDS").unwrap_or(6);
+    let seed = seed::chosen();
+    for kind in file_systems() {
+        let frozen = match Frozen::new(kind) {
+            Ok(frozen) => frozen,
+            Err(why) => {
+                eprintln!("{kind}: skipped: {why}");
+                continue;
+            }
+        };
+        eprintln!("{kind}: {wanted} cuts; again with NGSI_FERRY_SEED={seed}");
+        let mut campaign = Campaign::new(frozen, seed).await;
+        let mut round = 0;
+        while campaign.mishap.table.cuts < wanted {
+            campaign.round(round).await;
+            round += 1;
+        }
+        let table = campaign.mishap.table.to_string();
+        eprintln!("{table}{}", campaign.end().await);
+    }
+}
+
+/// The real ones that the power is cut on.
+fn file_systems() -> Vec<FileSystem> {
+    let names = std::env::var("NGSI_FERRY_CUT_FILE_SYSTEMS").unwrap_or_else(|_| "ext4".to_owned());
+    let kind = |name| FileSystem::named(name).unwrap_or_else(|| panic!("{name:?} is not known"));
+    names.split(',').map(kind).collect()
 }
