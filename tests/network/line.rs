@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -91,7 +91,10 @@ async fn connection(
     weather: watch::Receiver<Weather>,
     mut resets: watch::Receiver<()>,
 ) {
-    let Ok(mut far) = TcpStream::connect(to).await else { return };
+    // Small: what is not taken at the near end soon stands at the far one.
+    let Ok(socket) = TcpSocket::new_v4() else { return };
+    let _ = socket.set_recv_buffer_size(32 * 1024);
+    let Ok(mut far) = socket.connect(to).await else { return };
     let _ = (near.set_nodelay(true), far.set_nodelay(true));
     let is_over = {
         let (mut from_near, mut to_near) = near.split();

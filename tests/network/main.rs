@@ -8,6 +8,7 @@
 mod campaign;
 #[path = "../common/mod.rs"]
 mod common;
+mod consumers;
 #[path = "../kill/drivers.rs"]
 mod drivers;
 #[path = "../kill/kill_9.rs"]
