@@ -8,6 +8,10 @@
 //!  "headers":{"fiware-service":"plant1"},"body":"{\"data\":[]}"}
 //! ```
 //!
+//! `received` is by the box's own clock. Where that was not set yet (it said
+//! a time before 2025) `"clock":"unset"` follows it: the time is worth
+//! nothing then, and the order is that of `seq`, as ever.
+//!
 //! `body` is the body byte for byte; where it is not UTF-8 the member is
 //! `body_base64` instead. A header that came more than once stands in
 //! `headers` joined by `, ` (RFC 9110, 5.3); where that, or a value that is
@@ -105,7 +109,12 @@ impl Line {
         out.extend_from_slice(b"\"received\":\"");
         // Writing to a Vec cannot fail.
         let _ = write!(out, "{}", humantime::format_rfc3339_micros(received));
-        out.extend_from_slice(b"\",\"method\":");
+        out.push(b'"');
+        let received_ms = trusted_ms(received);
+        if received_ms == 0 {
+            out.extend_from_slice(b",\"clock\":\"unset\"");
+        }
+        out.extend_from_slice(b",\"method\":");
         push_json(&mut out, method);
         out.extend_from_slice(b",\"path\":");
         push_json(&mut out, path);
@@ -119,7 +128,7 @@ impl Line {
             out.push(b'"');
         }
         out.extend_from_slice(b"}\n");
-        Self { tail: out.into(), received_ms: trusted_ms(received) }
+        Self { tail: out.into(), received_ms }
     }
 
     /// When it was received, as [`trusted_ms`] tells it.
@@ -404,7 +413,7 @@ mod tests {
     fn a_line_has_the_documented_form() {
         let headers = [("fiware-service", &b"plant1"[..])];
         let line = Line::encode(
-            UNIX_EPOCH + Duration::from_millis(1500),
+            humantime::parse_rfc3339("2026-11-22T10:55:08.123456Z").unwrap(),
             "POST",
             "/notify/press?x=1",
             &headers,
@@ -415,12 +424,24 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             concat!(
-                r#"{"seq":7,"received":"1970-01-01T00:00:01.500000Z","method":"POST","#,
+                r#"{"seq":7,"received":"2026-11-22T10:55:08.123456Z","method":"POST","#,
                 r#""path":"/notify/press?x=1","headers":{"fiware-service":"plant1"},"#,
                 r#""body":"{\"a\":1}"}"#,
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn a_time_of_a_clock_that_was_not_set_says_so_and_is_no_age() {
+        let line = Line::encode(UNIX_EPOCH + Duration::from_millis(1500), "POST", "/", &[], b"");
+        assert_eq!(line.received_ms(), 0);
+        let mut out = Vec::new();
+        line.write_numbered(7, &mut out);
+        let unset = br#"{"seq":7,"received":"1970-01-01T00:00:01.500000Z","clock":"unset","#;
+        assert!(out.starts_with(unset), "{}", String::from_utf8_lossy(&out));
+        let back = Record::decode(&out).unwrap().notification;
+        assert_eq!(back.received, UNIX_EPOCH + Duration::from_millis(1500));
     }
 
     #[test]

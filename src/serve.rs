@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 
 use crate::health::{BEAT, Pulse};
 use crate::tls::Acceptor;
-use patient::Patient;
+use patient::{Broken, Patient};
 
 mod body;
 mod patient;
@@ -178,6 +178,7 @@ where
     C: Connection,
 {
     let connection = Arc::new(connection);
+    let broken = Broken::default();
     let service = service_fn(|request| {
         let answer = Arc::clone(&connection).answer(request);
         async move { Ok::<_, Infallible>(answer.await) }
@@ -189,7 +190,10 @@ where
         .max_buf_size(MAX_HEAD)
         // Orion-LD looks for `Content-Length:` case-sensitively.
         .title_case_headers(true)
-        .serve_connection(TokioIo::new(Patient::new(stream, limits.write)), service);
+        .serve_connection(
+            TokioIo::new(Patient::new(stream, limits.write, broken.clone())),
+            service,
+        );
     let mut driven = std::pin::pin!(driven);
     let ended = tokio::select! {
         ended = driven.as_mut() => ended,
@@ -203,7 +207,7 @@ where
     }
     // Between two requests, silence is no sign of a lost answer.
     let silent = ended.as_ref().is_err_and(hyper::Error::is_timeout);
-    connection.closed(ended.is_ok() || silent);
+    connection.closed((ended.is_ok() || silent) && !broken.is_so());
 }
 
 /// An answer without a body.

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::intake_metrics::{IntakeMetrics, Refused};
-use super::repeats::{self, Fate, Identity, Repeats};
+use super::repeats::{self, Fate, Identity, Outstanding, Repeats};
 use super::route::{Route, stream_of};
 use crate::budget::Budget;
 use crate::health::Pulse;
@@ -101,7 +101,7 @@ pub struct Intake {
     rules: Arc<ArcSwap<Rules>>,
     store: Arc<Store>,
     budget: Budget,
-    repeats: Repeats,
+    repeats: Arc<Repeats>,
     signs_of_life: Arc<Notify>,
     metrics: IntakeMetrics,
 }
@@ -118,7 +118,7 @@ impl Intake {
         signs_of_life: Arc<Notify>,
         metrics: IntakeMetrics,
     ) -> Self {
-        let repeats = Repeats::default();
+        let repeats = Arc::default();
         Self { config, rules, store, budget, repeats, signs_of_life, metrics }
     }
 
@@ -231,7 +231,7 @@ pub(super) struct Sender {
     intake: Arc<Intake>,
     address: Option<SocketAddr>,
     /// The last request, until the next one shows that its answer arrived.
-    undelivered: Mutex<Option<(Identity, Instant)>>,
+    undelivered: Mutex<Option<(Identity, Outstanding, Instant)>>,
 }
 
 impl Connection for Sender {
@@ -262,23 +262,26 @@ impl Connection for Sender {
         };
         drop(rules);
         let identity = intake.identity(head, body);
+        let outstanding = intake.repeats.begin(&identity).await;
         if intake.repeats.any()
             && let Some(fate) = intake.repeats.take(&identity)
             && Self::was_stored(fate).await
         {
             intake.metrics.repeated();
-            self.put_undelivered(Some(identity));
+            self.put_undelivered(Some((identity, outstanding)));
             return serve::empty(StatusCode::NO_CONTENT);
         }
-        self.store(&log, identity, begun).await
+        self.store(&log, (identity, outstanding), begun).await
     }
 
     fn closed(&self, orderly: bool) {
         let undelivered = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((identity, answered)) = undelivered
-            && !orderly
-        {
-            self.intake.repeats.remember(identity, Fate::Stored, answered);
+        if let Some((identity, outstanding, answered)) = undelivered {
+            if !orderly {
+                self.intake.repeats.remember(identity, Fate::Stored, answered);
+            }
+            // Only now: who waits for this looks for the other.
+            drop(outstanding);
         }
     }
 }
@@ -295,7 +298,12 @@ impl Sender {
         }
     }
 
-    async fn store(&self, log: &Log, identity: Identity, begun: Instant) -> Response<Body> {
+    async fn store(
+        &self,
+        log: &Log,
+        (identity, outstanding): (Identity, Outstanding),
+        begun: Instant,
+    ) -> Response<Body> {
         let intake = &self.intake;
         let headers: Vec<_> = identity
             .headers
@@ -310,8 +318,11 @@ impl Sender {
             &identity.body,
         );
         let bytes = identity.body.len();
-        let mut waiting =
-            Waiting { repeats: &intake.repeats, identity: Some(identity), appending: None };
+        let mut waiting = Waiting {
+            repeats: &intake.repeats,
+            identity: Some((identity, outstanding)),
+            appending: None,
+        };
         let stored = waiting.append(log, line, begun + PATIENCE).await;
         // From here on the answer's delivery is the connection's affair.
         let identity = waiting.identity.take();
@@ -324,9 +335,9 @@ impl Sender {
         serve::empty(StatusCode::NO_CONTENT)
     }
 
-    fn put_undelivered(&self, identity: Option<Identity>) {
+    fn put_undelivered(&self, last: Option<(Identity, Outstanding)>) {
         *self.undelivered.lock().unwrap_or_else(PoisonError::into_inner) =
-            identity.map(|identity| (identity, Instant::now()));
+            last.map(|(identity, outstanding)| (identity, outstanding, Instant::now()));
     }
 }
 
@@ -347,7 +358,7 @@ impl Intake {
 /// this is dropped, and its repeat is to find out what became of it.
 struct Waiting<'a> {
     repeats: &'a Repeats,
-    identity: Option<Identity>,
+    identity: Option<(Identity, Outstanding)>,
     appending: Option<Appending>,
 }
 
@@ -377,8 +388,10 @@ impl Waiting<'_> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let (Some(identity), Some(appending)) = (self.identity.take(), self.appending.take()) {
+        let Some((identity, outstanding)) = self.identity.take() else { return };
+        if let Some(appending) = self.appending.take() {
             self.repeats.remember(identity, Fate::Appending(appending), Instant::now());
         }
+        drop(outstanding);
     }
 }

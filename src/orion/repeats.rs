@@ -4,20 +4,24 @@
 //! A repeat is a request identical byte for byte to one whose answer was not
 //! delivered, a moment ago. Correlators prove nothing: clients may reuse them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tokio::sync::Notify;
 
 use crate::record::Notification;
 use crate::store::Appending;
 
 /// How long a repeat may take to come.
 pub(super) const WINDOW: Duration = Duration::from_secs(5);
+/// How long a repeat waits for the end of the connection that it came on
+/// first: it may overtake the news of that.
+const NEWS: Duration = Duration::from_millis(50);
 /// Most requests without a delivered answer that are remembered, and the most
 /// bytes of them.
 const MOST: usize = 1024;
@@ -46,6 +50,30 @@ pub(super) struct Repeats {
     undelivered: Mutex<VecDeque<Undelivered>>,
     // Nearly always 0: then no request is compared with anything.
     count: AtomicUsize,
+    // Of open connections, the last request of each, by its checksum.
+    open: Mutex<HashMap<u32, usize>>,
+    closed: Notify,
+}
+
+/// The last request of a connection, for as long as its answer may still be
+/// found not to have been delivered.
+pub(super) struct Outstanding {
+    repeats: Arc<Repeats>,
+    checksum: u32,
+}
+
+impl Drop for Outstanding {
+    fn drop(&mut self) {
+        let mut open = self.repeats.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.checksum) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.checksum);
+            }
+        }
+        drop(open);
+        self.repeats.closed.notify_waiters();
+    }
 }
 
 struct Undelivered {
@@ -59,6 +87,16 @@ impl Identity {
         let header = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
         let headers: usize = self.headers.iter().map(header).sum();
         self.path.as_str().len() + headers + self.body.len()
+    }
+
+    /// The same for the same request; another's may be the same too.
+    fn checksum(&self) -> u32 {
+        let mut sum = crc32c::crc32c(self.path.as_str().as_bytes());
+        for (name, value) in &self.headers {
+            sum = crc32c::crc32c_append(sum, name.as_str().as_bytes());
+            sum = crc32c::crc32c_append(sum, value.as_bytes());
+        }
+        crc32c::crc32c_append(sum, &self.body)
     }
 
     /// Of a stored notification; `None` where it never came over HTTP.
@@ -86,6 +124,39 @@ impl Repeats {
             bytes -= undelivered.pop_front().map_or(0, |one| one.identity.len());
         }
         self.count.store(undelivered.len(), Ordering::Release);
+    }
+
+    /// Takes note of a request that has just come. Where one other open
+    /// connection had the same, waits a moment for that to end: its end and
+    /// the repeat come at once, and in any order. Of more than one, none was
+    /// cut off: somebody sends the same again and again.
+    pub(super) async fn begin(self: &Arc<Self>, identity: &Identity) -> Outstanding {
+        let checksum = identity.checksum();
+        let others = {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = open.entry(checksum).or_default();
+            *count += 1;
+            *count - 1
+        };
+        let outstanding = Outstanding { repeats: Arc::clone(self), checksum };
+        if others == 1 {
+            let alone = async {
+                loop {
+                    let closed = self.closed.notified();
+                    if self.others(checksum) == 0 {
+                        return;
+                    }
+                    closed.await;
+                }
+            };
+            let _ = tokio::time::timeout(NEWS, alone).await;
+        }
+        outstanding
+    }
+
+    fn others(&self, checksum: u32) -> usize {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.get(&checksum).map_or(0, |count| count.saturating_sub(1))
     }
 
     /// Whether anything could be a repeat now.

@@ -1,25 +1,51 @@
 //! A stream whose other end must take what it is sent: one that takes nothing
-//! for too long would hold the memory of its answer for ever.
+//! for too long would hold the memory of its answer for ever. It also notes
+//! that the connection broke: hyper takes a reset between two requests for an
+//! orderly end, and yet the last answer may have gone with it.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+/// Whether a connection broke.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Broken(Arc<AtomicBool>);
+
 /// Fails a write that gets nowhere for the length of its patience.
 pub(super) struct Patient<S> {
     stream: S,
+    broken: Broken,
     patience: Duration,
     /// While a write waits.
     ends: Option<Pin<Box<Sleep>>>,
 }
 
+impl Broken {
+    pub(super) fn is_so(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn learn<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        // Many a TLS client says no goodbye: its end is an end all the same.
+        if let Poll::Ready(Err(error)) = &result
+            && error.kind() != io::ErrorKind::UnexpectedEof
+        {
+            self.0.store(true, Ordering::Release);
+        }
+        result
+    }
+}
+
 impl<S> Patient<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, ends: None }
+    /// `broken` learns that reading or writing failed.
+    pub(super) fn new(stream: S, patience: Duration, broken: Broken) -> Self {
+        Self { stream, broken, patience, ends: None }
     }
 
     fn judge<T>(
@@ -29,7 +55,7 @@ impl<S> Patient<S> {
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.ends = None;
-            return written;
+            return self.broken.learn(written);
         }
         let patience = self.patience;
         let ends = self.ends.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
@@ -46,7 +72,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, into)
+        let read = Pin::new(&mut self.stream).poll_read(context, into);
+        self.broken.learn(read)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::segment::{Seal, Segment};
 use crate::record::Sequence;
@@ -11,6 +12,8 @@ use crate::record::Sequence;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sealed {
     pub seal: Seal,
+    /// Its last commit, where that was in this run.
+    pub written: Option<Instant>,
     pub disk_bytes: u64,
 }
 
@@ -18,6 +21,8 @@ pub(super) struct Sealed {
 pub(super) struct Active {
     pub seal: Seal,
     pub segment: Arc<Segment>,
+    /// Its last commit.
+    pub written: Instant,
     pub disk_bytes: u64,
 }
 

@@ -286,7 +286,12 @@ impl Committer {
         let end = group.header.end();
         {
             let mut chain = lock(&self.shared.chain);
-            chain.active = Some(Active { seal: seal.with(group), segment, disk_bytes });
+            chain.active = Some(Active {
+                seal: seal.with(group),
+                segment,
+                written: Instant::now(),
+                disk_bytes,
+            });
             chain.next = end;
         }
         self.shared.durable.send_replace(end);
@@ -363,7 +368,8 @@ impl Committer {
         let mut chain = lock(&self.shared.chain);
         let active = chain.active.take();
         if let Some(active) = &active {
-            chain.sealed.push_back(Sealed { seal: active.seal, disk_bytes });
+            let (seal, written) = (active.seal, Some(active.written));
+            chain.sealed.push_back(Sealed { seal, written, disk_bytes });
         }
         drop(chain);
         // Closing a database takes milliseconds, in which readers may go on.

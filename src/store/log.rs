@@ -22,6 +22,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::age::Clock;
 use super::chain::Chain;
 use super::checked_file::sync_folder;
 use super::committer::{Append, Command, Committer};
@@ -66,6 +67,7 @@ pub(super) struct Shared {
     pub quarantine: PathBuf,
     pub limits: ArcSwap<LogLimits>,
     pub state: StateFile,
+    pub clock: Clock,
     pub chain: Mutex<Chain>,
     pub opened: Mutex<Opened>,
     /// Ends of the log as they become durable.
@@ -159,6 +161,7 @@ impl Log {
                 limits: ArcSwap::from_pointee(setup.limits),
                 durable: watch::Sender::new(chain.next),
                 state,
+                clock: Clock::new(),
                 chain: Mutex::new(chain),
                 opened: Mutex::new(Opened::default()),
                 room: Notify::new(),
@@ -285,6 +288,7 @@ impl Log {
         rewind: bool,
     ) -> Result<Sequence, PositionError> {
         let next = *self.shared.durable.borrow();
+        let name = consumer;
         let consumer = consumer.to_owned();
         let epoch = epoch.map(ToOwned::to_owned);
         let now_at = self
@@ -306,6 +310,7 @@ impl Log {
                 Ok(known.position)
             })
             .await??;
+        self.shared.clock.hear(name);
         self.shared.progress.last_acknowledgement.set();
         self.tidy();
         Ok(now_at)
@@ -317,6 +322,7 @@ impl Log {
     /// # Errors
     /// Where the disk refused it.
     pub async fn forget(&self, consumer: &str) -> Result<bool, PositionError> {
+        self.shared.clock.forget(consumer);
         let consumer = consumer.to_owned();
         let known = self.update_state(move |state| state.consumers.remove(&consumer)).await?;
         self.tidy();

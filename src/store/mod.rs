@@ -2,6 +2,7 @@
 //!
 //! [`Store`] holds the logs of a data directory; [`Log`] is one of them.
 
+mod age;
 mod chain;
 mod checked_file;
 mod committer;

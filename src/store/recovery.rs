@@ -123,7 +123,7 @@ pub(super) fn recover(
     }
     let sealed = seals.into_iter().map(|seal| {
         let folder = segments.join(folder_name(seal.first));
-        Sealed { seal, disk_bytes: segment::disk_bytes(&folder) }
+        Sealed { seal, written: None, disk_bytes: segment::disk_bytes(&folder) }
     });
     Ok(Chain { sealed: sealed.collect(), active: None, next })
 }

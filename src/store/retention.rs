@@ -3,17 +3,18 @@
 //! A whole segment goes at a time: the state says so durably first, then the
 //! folder is removed.
 
-use std::time::SystemTime;
+use std::time::Instant;
 
 use tracing::{error, warn};
 
+use super::chain::Sealed;
 use super::checked_file::sync_folder;
 use super::config::{LogLimits, WhenFull};
 use super::lock;
 use super::log::Shared;
 use super::segment::Seal;
 use super::state::State;
-use crate::record::{Sequence, trusted_ms};
+use crate::record::Sequence;
 
 /// How long after the positions were lost the consumers may take to come
 /// back before their acknowledgements delete again.
@@ -24,10 +25,10 @@ const POSITIONS_LOST_GRACE_MS: u64 = 7 * 24 * 3600 * 1000;
 pub(super) fn tidy(shared: &Shared) {
     expire_consumers(shared);
     let limits = shared.limits.load();
-    let now_ms = trusted_ms(SystemTime::now());
-    while let Some(oldest) = oldest_sealed(shared) {
-        let acknowledged = acknowledged(shared, now_ms).is_some_and(|upto| oldest.end <= upto);
-        if !(acknowledged || is_too_old(oldest, &limits, now_ms)) || !delete(shared, oldest) {
+    while let Some(Sealed { seal: oldest, written, .. }) = oldest_sealed(shared) {
+        let acknowledged = acknowledged(shared).is_some_and(|upto| oldest.end <= upto);
+        let is_due = acknowledged || is_too_old(shared, oldest, written, &limits);
+        if !is_due || !delete(shared, oldest) {
             break;
         }
     }
@@ -45,10 +46,9 @@ pub(super) fn has_room(shared: &Shared) -> bool {
 /// Deletes sealed segments until there is room, as far as that is allowed.
 /// Answers whether there is.
 pub(super) fn make_room(shared: &Shared) -> bool {
-    let now_ms = trusted_ms(SystemTime::now());
     while !has_room(shared) {
-        let Some(oldest) = oldest_sealed(shared) else { return false };
-        let acknowledged = acknowledged(shared, now_ms).is_some_and(|upto| oldest.end <= upto);
+        let Some(Sealed { seal: oldest, .. }) = oldest_sealed(shared) else { return false };
+        let acknowledged = acknowledged(shared).is_some_and(|upto| oldest.end <= upto);
         let may_drop = shared.limits.load().when_full == WhenFull::DropOldest;
         if !(acknowledged || may_drop) || !delete(shared, oldest) {
             return false;
@@ -71,7 +71,7 @@ pub(super) fn active_is_in_the_way(shared: &Shared) -> bool {
 }
 
 fn active_is_acknowledged(shared: &Shared) -> bool {
-    let acknowledged = acknowledged(shared, trusted_ms(SystemTime::now()));
+    let acknowledged = acknowledged(shared);
     let chain = lock(&shared.chain);
     let end = chain.active.as_ref().map(|active| active.seal.end);
     end.zip(acknowledged).is_some_and(|(end, upto)| end <= upto)
@@ -83,33 +83,36 @@ fn active_is_acknowledged(shared: &Shared) -> bool {
 pub(super) fn active_is_due(shared: &Shared) -> bool {
     let is_full = !has_room(shared);
     let limits = shared.limits.load();
-    let now_ms = trusted_ms(SystemTime::now());
-    let acknowledged = acknowledged(shared, now_ms);
+    let acknowledged = acknowledged(shared);
     let chain = lock(&shared.chain);
     chain.active.as_ref().is_some_and(|active| {
         let is_done = acknowledged.is_some_and(|upto| active.seal.end <= upto);
-        is_too_old(active.seal, &limits, now_ms) || is_full && is_done
+        is_too_old(shared, active.seal, Some(active.written), &limits) || is_full && is_done
     })
 }
 
-fn oldest_sealed(shared: &Shared) -> Option<Seal> {
-    lock(&shared.chain).sealed.front().map(|sealed| sealed.seal)
+fn oldest_sealed(shared: &Shared) -> Option<Sealed> {
+    lock(&shared.chain).sealed.front().copied()
 }
 
-/// Only what a set clock stamped has an age, and only a set clock tells it.
-fn is_too_old(seal: Seal, limits: &LogLimits, now_ms: u64) -> bool {
+/// What was written in this run is as old as the monotonic clock says. Of the
+/// rest only what a set clock stamped has an age, and only a set clock tells it.
+fn is_too_old(shared: &Shared, seal: Seal, written: Option<Instant>, limits: &LogLimits) -> bool {
     let Some(max_age) = limits.max_age else { return false };
-    let trusted = seal.newest_ms > 0 && now_ms > 0;
-    trusted && u128::from(now_ms.saturating_sub(seal.newest_ms)) > max_age.as_millis()
+    let age_ms = shared.clock.age_ms(seal.newest_ms, written);
+    age_ms.is_some_and(|age_ms| u128::from(age_ms) > max_age.as_millis())
 }
 
 /// Everything below this number is acknowledged by every consumer.
-fn acknowledged(shared: &Shared, now_ms: u64) -> Option<Sequence> {
+fn acknowledged(shared: &Shared) -> Option<Sequence> {
     let state = shared.state.get();
-    if let Some(lost_ms) = state.positions_lost_ms
-        && now_ms.saturating_sub(lost_ms) < POSITIONS_LOST_GRACE_MS
-    {
-        return None;
+    if let Some(lost_ms) = state.positions_lost_ms {
+        // Where nobody knows when that was, it was just now.
+        let since = shared.clock.age_ms(lost_ms, None);
+        let since_ms = since.unwrap_or_else(|| shared.clock.open_for_ms());
+        if since_ms < POSITIONS_LOST_GRACE_MS {
+            return None;
+        }
     }
     state.acknowledged()
 }
@@ -171,22 +174,21 @@ fn delete(shared: &Shared, seal: Seal) -> bool {
 /// A consumer that has been silent for too long holds nothing any more.
 fn expire_consumers(shared: &Shared) {
     let limits = shared.limits.load();
-    let (Some(expiry), now_ms) = (limits.consumer_expiry, trusted_ms(SystemTime::now())) else {
-        return;
-    };
-    let is_expired = |moved_ms: u64| {
-        let silent_ms = now_ms.saturating_sub(moved_ms);
-        moved_ms > 0 && now_ms > 0 && u128::from(silent_ms) > expiry.as_millis()
+    let Some(expiry) = limits.consumer_expiry else { return };
+    let is_expired = |name: &str, moved_ms: u64| {
+        let silent_ms = shared.clock.age_ms(moved_ms, shared.clock.heard(name));
+        silent_ms.is_some_and(|silent_ms| u128::from(silent_ms) > expiry.as_millis())
     };
     let state = &shared.state;
     let expired: Vec<String> = state
         .get()
         .consumers
         .iter()
-        .filter(|(_, consumer)| is_expired(consumer.moved_ms))
+        .filter(|(name, consumer)| is_expired(name, consumer.moved_ms))
         .map(|(name, _)| name.clone())
         .collect();
     for consumer in expired {
+        shared.clock.forget(&consumer);
         let removed = state.update(|state| state.consumers.remove(&consumer)).is_ok();
         warn!(
             log = shared.name,

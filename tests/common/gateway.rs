@@ -80,6 +80,13 @@ impl Setup {
         self
     }
 
+    /// What a setting was set to, by its variable.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let name = format!("NGSI_FERRY_{name}");
+        let set = self.variables.iter().find(|(other, _)| *other == name);
+        set.map(|(_, value)| value.as_str())
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         let set = self.variables.iter().find(|(name, _)| name == "NGSI_FERRY_DATA_DIR");
         set.map_or_else(|| self.folder.path().join("data"), |(_, folder)| folder.into())
@@ -270,10 +277,21 @@ impl Gateway {
     }
 
     pub fn spark_client_with(&self, identity: Option<(&Path, &Path)>) -> reqwest::Client {
+        self.spark_client_builder(identity).build().unwrap()
+    }
+
+    /// One whose requests fail after so long.
+    pub fn impatient_spark_client(&self, patience: Duration) -> reqwest::Client {
+        let pki = self.setup.data_dir().join("pki");
+        let (cert, key) = (pki.join("client.pem"), pki.join("client.key"));
+        self.spark_client_builder(Some((&cert, &key))).timeout(patience).build().unwrap()
+    }
+
+    fn spark_client_builder(&self, identity: Option<(&Path, &Path)>) -> reqwest::ClientBuilder {
         tls::install_provider();
         let ca = self.setup.data_dir().join("pki/ca.pem");
         let tls = tls::client_config(Some(&ca), identity).unwrap();
-        reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
+        reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy()
     }
 
     pub fn spark_url(&self, path: &str) -> String {

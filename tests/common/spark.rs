@@ -1,5 +1,7 @@
 //! Spark's side of the gateway: staging, committing, and NGSI writes.
 
+use std::time::Duration;
+
 use http::{HeaderMap, Method};
 use serde_json::{Value, json};
 
@@ -45,7 +47,16 @@ pub fn number(entity: &str, attribute: &str, value: u64) -> Value {
 
 impl Spark {
     pub fn of(gateway: &Gateway) -> Self {
-        Self { client: gateway.spark_client(), base: gateway.spark_url("") }
+        Self::patient(gateway, None)
+    }
+
+    /// One whose requests fail after so long.
+    pub fn patient(gateway: &Gateway, patience: Option<Duration>) -> Self {
+        let client = match patience {
+            None => gateway.spark_client(),
+            Some(patience) => gateway.impatient_spark_client(patience),
+        };
+        Self { client, base: gateway.spark_url("") }
     }
 
     pub async fn request(

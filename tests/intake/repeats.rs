@@ -15,7 +15,7 @@ fn notification(body: &str) -> Vec<u8> {
 
 /// A gateway that takes a second for a commit: time to cut a connection.
 async fn slow() -> Gateway {
-    Setup::new().set("STORE__LINGER", "1s").start().await
+    Setup::new().set("STORE__GATHER", "1s").start().await
 }
 
 /// Sends a notification, and resets its connection while the record is being
@@ -38,6 +38,20 @@ async fn a_repeat_after_a_connection_cut_before_the_answer_is_stored_once() {
     // Repeated once; after that it is a notification of its own.
     keep(&gateway, &raw).await;
     assert_eq!(bodies(&gateway, "default").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_repeat_after_a_reset_that_took_the_answer_with_it_is_stored_once() {
+    let gateway = Gateway::start().await;
+    let raw = notification("{\"n\":1}");
+    let mut stream = TcpStream::connect(gateway.intake).await.unwrap();
+    stream.write_all(&raw).await.unwrap();
+    // The answer has come, and nobody reads it.
+    stream.readable().await.unwrap();
+    stream.set_zero_linger().unwrap();
+    drop(stream);
+    keep(&gateway, &raw).await;
+    assert_eq!(bodies(&gateway, "default").await, ["{\"n\":1}"]);
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ impl Driver {
 
     /// Writes batches until the gateway is gone.
     pub async fn run(mut self, spark: Spark, to: Written, life: Life) -> Self {
-        while self.batch(&spark, &to, &life).await.is_ok() {}
+        while self.batch(&spark, &to, &life).await.is_ok() || life.tries_again().await {}
         self
     }
 
@@ -54,7 +54,8 @@ impl Driver {
             Some(staged) if self.chance.one_in(2) => staged,
             _ => self.stage(spark, to, life).await?,
         };
-        if self.chance.one_in(8) && !self.commit_sent {
+        // An abort that the line holds back may come after what follows it.
+        if self.chance.one_in(8) && !self.commit_sent && !life.has_rough_lines() {
             // Sent is enough: whether it was answered or not.
             self.staged = None;
             answered(spark.try_abort(batch).await, life)?.done();

@@ -15,6 +15,10 @@ pub struct Life {
     acknowledged: watch::Sender<Counts>,
     /// The gateway was told to stop: it may refuse now.
     stopping: watch::Sender<bool>,
+    /// The gateway is gone.
+    over: watch::Sender<bool>,
+    /// Where lines fail too: how long an exchange may take.
+    patience: Option<Duration>,
 }
 
 /// The gateway is gone, told to stop, or refuses as it may.
@@ -32,10 +36,45 @@ impl From<reqwest::Error> for Ended {
 
 impl Life {
     pub fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// One in which an exchange that fails, or takes longer than this, may be
+    /// the line's fault.
+    pub fn with(patience: Option<Duration>) -> Self {
         Self {
+            over: watch::Sender::new(false),
+            patience,
             acknowledged: watch::Sender::new(Counts::new()),
             stopping: watch::Sender::new(false),
         }
+    }
+
+    /// The gateway is gone: nobody tries again.
+    pub fn end(&self) {
+        self.over.send_replace(true);
+    }
+
+    pub fn has_rough_lines(&self) -> bool {
+        self.patience.is_some()
+    }
+
+    /// An exchange, for as long as it may take.
+    pub async fn patiently<T>(&self, exchange: impl Future<Output = T>) -> Going<T> {
+        match self.patience {
+            Some(patience) => tokio::time::timeout(patience, exchange).await.map_err(|_| Ended),
+            None => Ok(exchange.await),
+        }
+    }
+
+    /// After an exchange that failed: whether it was only the line, and a
+    /// moment to let pass.
+    pub async fn tries_again(&self) -> bool {
+        if self.patience.is_some() && !*self.over.borrow() {
+            let over = async { drop(self.over.subscribe().wait_for(|over| *over).await) };
+            return tokio::time::timeout(Duration::from_millis(20), over).await.is_err();
+        }
+        false
     }
 
     /// Something was acknowledged, by the log of that name.

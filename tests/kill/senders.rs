@@ -62,17 +62,38 @@ pub async fn send(
     ledger: Ledger,
     life: Life,
 ) {
-    let Ok(mut client) = Client::connect(to).await else { return };
+    loop {
+        let connected = life.patiently(Client::connect(to)).await;
+        if let Ok(Ok(client)) = connected {
+            send_on(client, to, sender, &mut chance, &contents, &ledger, &life).await;
+        }
+        if !life.tries_again().await {
+            return;
+        }
+    }
+}
+
+/// As Orion, it never sends again what it was not answered.
+async fn send_on(
+    mut client: Client,
+    to: SocketAddr,
+    sender: u64,
+    chance: &mut Seed,
+    contents: &Seed,
+    ledger: &Ledger,
+    life: &Life,
+) {
     loop {
         let stream = STREAMS[usize::try_from(chance.below(STREAMS.len() as u64)).unwrap()];
         let id = ledger.begin(sender, stream);
         let path =
             if stream == "default" { "/notify".to_owned() } else { format!("/notify/{stream}") };
         let correlator = format!("{id:08x}-e663-11f1-a40b-02fc00000001; cbnotif=1");
-        let body = seed::body(&contents, id);
+        let body = seed::body(contents, id);
         let notification = Notification::custom("application/octet-stream", body);
         let raw = notification.to_bytes(to, &path, &correlator);
-        match client.exchange(&raw).await {
+        let Ok(answer) = life.patiently(client.exchange(&raw)).await else { return };
+        match answer {
             Ok(answer) if answer.status == 204 => {
                 ledger.acknowledged(id);
                 life.acknowledged(stream);

@@ -55,8 +55,14 @@ pub fn attributes(number: u64, once: bool) -> Value {
 
 /// Writes to its own entities, one write after the other, until the gateway is
 /// gone.
-pub async fn write(spark: Spark, entities: Vec<String>, mut chance: Seed, to: Written, life: Life) {
-    loop {
+pub async fn write(
+    spark: Spark,
+    mut entities: Vec<String>,
+    mut chance: Seed,
+    to: Written,
+    life: Life,
+) {
+    while !entities.is_empty() {
         let at = usize::try_from(chance.below(entities.len() as u64)).unwrap();
         let entity = &entities[at];
         let number = to.next(entity);
@@ -69,6 +75,9 @@ pub async fn write(spark: Spark, entities: Vec<String>, mut chance: Seed, to: Wr
                 life.acknowledged("write-backs");
             }
             Ok(reply) => return life.refused(&format!("{reply:?}")),
+            // What the line still holds may come after the next one: that is
+            // no order to be kept, so this entity is left alone.
+            Err(_) if life.tries_again().await => drop(entities.swap_remove(at)),
             Err(_) => return,
         }
     }

@@ -173,7 +173,13 @@ async fn no_number_comes_again_however_often_the_state_is_lost() {
         drop((log, store));
         // Nothing is left that tells how far the numbers went.
         for segment in segments(dir.path()) {
-            std::fs::remove_dir_all(segment).unwrap();
+            // It may still be being made ready for readers, who put files there.
+            let mut left = 1000;
+            while let Err(error) = std::fs::remove_dir_all(&segment) {
+                left -= 1;
+                assert!(left > 0, "{error}");
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
         }
         damage_state(dir.path(), &["state.a", "state.b"]);
     }
