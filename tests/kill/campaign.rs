@@ -305,6 +305,9 @@ impl<M: Mishap> Campaign<M> {
         }
         let (setup, ended) = self.gateway.take().unwrap().stop().await;
         assert!(ended.success(), "{ended:?}\n{}", setup.log());
+        // What the data lies on goes first: no folder can be removed under it.
+        drop(self.mishap);
+        drop(setup);
         let sent = self.ledger.lock();
         self.report.sent = sent.len();
         self.report.acknowledged = sent.values().filter(|sent| sent.acknowledged).count();
