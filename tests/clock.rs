@@ -52,7 +52,7 @@ async fn send(client: &mut Client, ids: std::ops::Range<u64>) {
         let mut state = id + 1;
         let noise = std::iter::repeat_with(|| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            char::from(b'a' + (state >> 33) as u8 % 26)
+            char::from(b'a' + state.to_be_bytes()[1] % 26)
         });
         let body = format!("{id}:{}", noise.take(20_000).collect::<String>());
         let raw = http::request("POST", "/notify", &[], body.as_bytes());
@@ -60,7 +60,7 @@ async fn send(client: &mut Client, ids: std::ops::Range<u64>) {
     }
 }
 
-async fn consumer_names(gateway: &Gateway) -> String {
+async fn streams(gateway: &Gateway) -> String {
     gateway.status().await["streams"].to_string()
 }
 
@@ -91,7 +91,7 @@ async fn nothing_is_reordered_or_deleted_because_the_clock_jumps_a_day() {
     assert_eq!(ids, (0..600).collect::<Vec<_>>());
     let day = |at: usize| records[at]["received"].as_str().unwrap()[..10].to_owned();
     assert!(day(50) < day(150) && day(350) < day(50) && day(450) > day(150), "it did not jump");
-    let status = consumer_names(&gateway).await;
+    let status = streams(&gateway).await;
     assert!(status.contains("\"spark\""), "its consumer is gone: {status}");
     let (setup, ended) = gateway.stop().await;
     assert!(ended.success());

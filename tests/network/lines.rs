@@ -28,7 +28,7 @@ const FAULTS: [&str; 8] = [
 ];
 
 pub struct Lines {
-    lines: [Line; 3],
+    each: [Line; 3],
     life: u64,
     /// Lives in which the line to Orion failed.
     rough_to_orion: BTreeSet<u64>,
@@ -53,9 +53,9 @@ impl Lines {
     pub async fn new() -> Self {
         // Nobody is there yet.
         let nowhere = "127.0.0.1:9".parse().unwrap();
-        let lines = [Line::to(nowhere).await, Line::to(nowhere).await, Line::to(nowhere).await];
+        let each = [Line::to(nowhere).await, Line::to(nowhere).await, Line::to(nowhere).await];
         let (rough_to_orion, faults) = (BTreeSet::new(), Faults::default());
-        Self { lines, life: 0, rough_to_orion, faults }
+        Self { each, life: 0, rough_to_orion, faults }
     }
 
     /// Lets one line fail, for a moment; leaves it as it then is.
@@ -66,7 +66,7 @@ impl Lines {
         if LINES[at] == "orion" {
             self.rough_to_orion.insert(self.life);
         }
-        let line = &self.lines[at];
+        let line = &self.each[at];
         let lasts = |chance: &mut Seed, most: u64| Duration::from_millis(50 + chance.below(most));
         let lasting = lasts(chance, 350);
         match fault {
@@ -114,19 +114,19 @@ impl Mishap for Lines {
     async fn start(&mut self, setup: Setup, chance: &mut Seed) -> Result<Gateway, Setup> {
         self.life += 1;
         let orion = setup.get("ORION__URL").and_then(|url| url.strip_prefix("http://"));
-        self.lines[2].lead_to(orion.unwrap().parse().unwrap());
-        let setup = setup.set("ORION__URL", &format!("http://{}", self.lines[2].addr()));
+        self.each[2].lead_to(orion.unwrap().parse().unwrap());
+        let setup = setup.set("ORION__URL", &format!("http://{}", self.each[2].addr()));
         let mut gateway = Kill9.start(setup, chance).await?;
-        self.lines[0].lead_to(gateway.intake);
-        self.lines[1].lead_to(gateway.spark);
-        (gateway.intake, gateway.spark) = (self.lines[0].addr(), self.lines[1].addr());
+        self.each[0].lead_to(gateway.intake);
+        self.each[1].lead_to(gateway.spark);
+        (gateway.intake, gateway.spark) = (self.each[0].addr(), self.each[1].addr());
         Ok(gateway)
     }
 
     async fn disturb(&mut self, life: &Life, chance: &mut Seed) {
-        for _ in 0..1 + chance.below(4) {
+        for _ in 0..=chance.below(4) {
             let at = self.fail(chance).await;
-            self.lines[at].set(Weather::Fair);
+            self.each[at].set(Weather::Fair);
             // Whatever it was, things go on once it is over.
             life.reaches(life.so_far() + 10).await;
         }
@@ -140,7 +140,7 @@ impl Mishap for Lines {
         } else {
             Kill9.strike(gateway, life, chance).await
         };
-        for line in &self.lines {
+        for line in &self.each {
             line.set(Weather::Fair);
             line.reset();
         }
