@@ -7,6 +7,8 @@ use clap::Parser;
 use crate::servers::Kind;
 use crate::target::{External, Target};
 
+// Flags of a command line are what they are.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Parser)]
 #[command(name = "whole_process", about = "Load whole processes and compare them")]
 pub struct Args {

@@ -112,6 +112,13 @@ pub(super) fn give_back(file: &File) -> io::Result<()> {
     file.set_len(len.min((written + ZEROS_WRITTEN).next_multiple_of(PAGE.len() as u64)))
 }
 
+/// As [`give_back`], of a file that may still be asked whether it was cut.
+pub(super) fn give_back_units(file: &File) -> io::Result<()> {
+    let len = file.metadata()?.len();
+    let written = len - zeros_at_end(file, len)?;
+    file.set_len(len.min((written + ZEROS_WRITTEN).next_multiple_of(LEN_UNIT)))
+}
+
 /// A page at a time: the kernel would keep one large write as one large page,
 /// and count all of it as written with each small write into it.
 fn fill_with_zeros(file: &File, from: u64, until: u64) -> io::Result<()> {
@@ -176,7 +183,7 @@ mod tests {
     #[test]
     fn what_stands_in_the_file_is_never_written_over() {
         let file = file();
-        file.write_all_at(&[1; 100_000], 0).unwrap();
+        file.write_all_at(&vec![1; 100_000], 0).unwrap();
         Preallocation::of(8 << 20).provide(&file, 5000).unwrap();
         let mut back = vec![0; 100_000];
         file.read_exact_at(&mut back, 0).unwrap();
@@ -197,7 +204,7 @@ mod tests {
     fn zeros_are_counted_from_the_end() {
         let file = file();
         file.write_all_at(&[1], 20_000).unwrap();
-        file.write_all_at(&[0; 40_000], 20_001).unwrap();
+        file.write_all_at(&vec![0; 40_000], 20_001).unwrap();
         assert_eq!(zeros_at_end(&file, 60_001).unwrap(), 40_000);
         assert_eq!(zeros_at_end(&file, 20_000).unwrap(), 20_000, "all of it");
     }

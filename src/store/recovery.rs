@@ -183,14 +183,14 @@ fn read_segments(
     let mut written = 0;
     for (first, folder) in folders {
         let sealed = Seal::read(&folder).filter(|seal| seal.first == first);
-        let content = match sealed {
-            Some(seal) => Content::Held(seal),
-            None => {
+        let content = sealed.map_or_else(
+            || {
                 let remains = Remains::of(&folder);
                 written = written.max(remains.written_upto);
                 read_through(setup, first, &folder, &remains)
-            }
-        };
+            },
+            Content::Held,
+        );
         match content {
             Content::Held(seal) | Content::HeldMore(seal)
                 if seal.end > seal.first.max(state.earliest) =>

@@ -17,6 +17,7 @@ pub use super::database::SegmentError;
 use super::database::{self, CELL_LEN, CONF_FILE, DATA_FILE, Database};
 use super::disk::Disk;
 use super::group::{self, Damaged, Group, GroupHeader, Piece};
+use super::preallocation;
 use crate::record::Sequence;
 
 /// The longest piece of a group.
@@ -146,12 +147,14 @@ impl Segment {
     pub(super) fn open_afresh(folder: &Path, disk: &Disk) -> Result<Self, SegmentError> {
         patiently(disk, || {
             // Not while another has it open; that one may be writing them.
-            let data = File::open(folder.join(DATA_FILE))?;
+            let data = File::options().read(true).write(true).open(folder.join(DATA_FILE))?;
             data.try_lock().map_err(|error| match error {
                 TryLockError::WouldBlock => SegmentError::Locked,
                 TryLockError::Error(error) => error.into(),
             })?;
             database::remove_helpers(folder)?;
+            // sled would fill the room with zeros, on a disk that may be full.
+            preallocation::give_back_units(&data)?;
             drop(data);
             Self::try_open(folder)
         })
