@@ -1,13 +1,14 @@
 //! A folder with all that is in it, in memory, to be had back as it was.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{fs, io};
 
-use crate::support::files;
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A folder as it was at a moment when nobody wrote to it.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Image {
     folder: PathBuf,
     pub files: BTreeMap<PathBuf, Vec<u8>>,
@@ -15,16 +16,33 @@ pub struct Image {
 }
 
 impl Image {
+    /// Waits for such a moment: sealed segments are made ready for their
+    /// readers in the background.
     pub fn of(folder: &Path) -> Self {
-        let read = |path: PathBuf| {
-            let bytes = fs::read(&path).unwrap();
-            (path, bytes)
-        };
-        Self {
-            folder: folder.to_owned(),
-            files: files(folder).into_iter().map(read).collect(),
-            folders: folders(folder),
+        let deadline = Instant::now() + DEADLINE;
+        let mut before = Self::now(folder).ok();
+        loop {
+            let image = Self::now(folder);
+            match image {
+                Ok(image) if before.as_ref() == Some(&image) => return image,
+                image => before = image.ok(),
+            }
+            assert!(Instant::now() < deadline, "{} is never at rest", folder.display());
         }
+    }
+
+    fn now(folder: &Path) -> io::Result<Self> {
+        let folders = folders(folder)?;
+        let mut files = BTreeMap::new();
+        for inner in &folders {
+            for entry in fs::read_dir(inner)? {
+                let entry = entry?;
+                if entry.file_type()?.is_file() {
+                    files.insert(entry.path(), fs::read(entry.path())?);
+                }
+            }
+        }
+        Ok(Self { folder: folder.to_owned(), files, folders })
     }
 
     /// Everything as it was; what is right already is not written again, and
@@ -45,14 +63,15 @@ impl Image {
     }
 }
 
-fn folders(folder: &Path) -> Vec<PathBuf> {
+fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = vec![folder.to_owned()];
-    for entry in fs::read_dir(folder).unwrap().flatten() {
-        if entry.file_type().unwrap().is_dir() {
-            found.extend(folders(&entry.path()));
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.extend(folders(&entry.path())?);
         }
     }
-    found
+    Ok(found)
 }
 
 fn remove_others(folder: &Path, stays: &impl Fn(&Path) -> bool) {
@@ -61,8 +80,17 @@ fn remove_others(folder: &Path, stays: &impl Fn(&Path) -> bool) {
         match (stays(&path), entry.file_type().unwrap().is_dir()) {
             (true, true) => remove_others(&path, stays),
             (true, false) => {}
-            (false, true) => fs::remove_dir_all(path).unwrap(),
+            (false, true) => remove_folder(&path),
             (false, false) => fs::remove_file(path).unwrap(),
         }
+    }
+}
+
+/// Also one that somebody still writes a last file into.
+pub fn remove_folder(path: &Path) {
+    let deadline = Instant::now() + DEADLINE;
+    while let Err(error) = fs::remove_dir_all(path) {
+        let is_late = error.kind() == io::ErrorKind::DirectoryNotEmpty;
+        assert!(is_late && Instant::now() < deadline, "{}: {error}", path.display());
     }
 }
