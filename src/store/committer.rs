@@ -260,13 +260,23 @@ impl Committer {
             .pack(next, count, &self.lines, newest_ms, PIECE_LEN)
             .map_err(|error| AppendError::Disk(error.to_string()))?;
         self.reserve(end).map_err(|error| AppendError::Disk(error.to_string()))?;
-        if self.write(&group).is_ok() {
-            return Ok(());
-        }
+        let Err(error) = self.write(&group) else { return Ok(()) };
+        let failed = lock(&self.shared.chain).active.as_ref().map(|active| active.seal);
         // The failed segment is never synced again. What it may hold beyond
         // its last good sync has no reader, and the same group with the same
         // numbers goes into a new one.
         self.seal_active(Condition::Failed);
+        if error.is_full_disk() {
+            // What is left is for reading what was acknowledged: sled needs
+            // some of it before it opens what was being written.
+            self.shared.disk.sample();
+            if let Some(seal) = failed {
+                reader::prepare(&self.shared, seal);
+            }
+            if !retention::has_room(&self.shared) && !retention::make_room(&self.shared) {
+                return Err(disk(error));
+            }
+        }
         self.write(&group).map_err(disk)
     }
 

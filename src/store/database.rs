@@ -85,15 +85,13 @@ impl SegmentError {
     pub(super) fn is_full_disk(&self) -> bool {
         let (Self::Sled(sled::Error::Io(error)) | Self::Io(error)) = self else { return false };
         [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&error.kind())
+            || tells(error, rustix::io::Errno::NOSPC)
     }
 
     /// What a disk says that cannot read, and also one that cannot write.
     pub(super) fn is_of_the_disk(&self) -> bool {
         let (Self::Sled(sled::Error::Io(error)) | Self::Io(error)) = self else { return false };
-        let errno = rustix::io::Errno::IO.raw_os_error();
-        // sled hands on copies of its errors, which only keep the text.
-        error.raw_os_error() == Some(errno)
-            || error.to_string().contains(&format!("(os error {errno})"))
+        tells(error, rustix::io::Errno::IO)
     }
 
     /// It says nothing about the segment, and may be gone the next time.
@@ -115,6 +113,13 @@ impl SegmentError {
             || kinds.contains(&error.kind())
             || errnos.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
     }
+}
+
+/// sled hands on copies of its errors, which only keep the text.
+fn tells(error: &io::Error, errno: rustix::io::Errno) -> bool {
+    let errno = errno.raw_os_error();
+    error.raw_os_error() == Some(errno)
+        || error.to_string().contains(&format!("(os error {errno})"))
 }
 
 /// An open database.

@@ -6,11 +6,22 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// sled writes a few kilobytes before it lets a segment be read: on a disk
-/// that others filled, a backlog could not even be sent away.
-const BALLAST_LEN: usize = 2 << 20;
+/// sled writes up to 512 KiB and a snapshot before it lets a segment be read:
+/// on a disk that others filled, what was written last could not even be sent
+/// away. Given up by the piece: what is left of one would be written full.
+const BALLAST: [&str; 8] = [
+    "ballast.0",
+    "ballast.1",
+    "ballast.2",
+    "ballast.3",
+    "ballast.4",
+    "ballast.5",
+    "ballast.6",
+    "ballast.7",
+];
+const PIECE_LEN: usize = 1 << 20;
 /// Free bytes at which the ballast is taken on again.
-const ROOM_FOR_BALLAST: u64 = 16 << 20;
+const ROOM_FOR_BALLAST: u64 = 24 << 20;
 
 /// The last reading of the disk's free bytes; taken by [`Disk::sample`].
 #[derive(Debug)]
@@ -44,28 +55,31 @@ impl Disk {
     /// Keeps some bytes of the disk for [`Disk::drop_ballast`], while it has
     /// plenty. Waits for the disk.
     pub(super) fn take_on_ballast(&self) {
-        let ballast = self.ballast();
-        if self.free() < ROOM_FOR_BALLAST || ballast.exists() {
+        if self.free() < ROOM_FOR_BALLAST {
             return;
         }
-        let taken = File::create(&ballast).and_then(|mut file| {
-            // Some file systems store no zeros.
-            file.write_all(&vec![0xb5; BALLAST_LEN])?;
-            file.sync_all()
-        });
-        if taken.is_err() {
-            let _ = fs::remove_file(ballast);
+        for ballast in BALLAST.map(|name| self.path.join(name)) {
+            if ballast.exists() {
+                continue;
+            }
+            let taken = File::create(&ballast).and_then(|mut file| {
+                // Some file systems store no zeros.
+                file.write_all(&vec![0xb5; PIECE_LEN])?;
+                file.sync_all()
+            });
+            if taken.is_err() {
+                let _ = fs::remove_file(ballast);
+                return;
+            }
         }
     }
 
-    /// Gives the kept bytes back, for what must be written now. `false` where
-    /// there were none.
+    /// Gives a piece of the kept bytes back, for what must be written now.
+    /// `false` where there is none.
     pub(super) fn drop_ballast(&self) -> bool {
-        let dropped: io::Result<()> = fs::remove_file(self.ballast());
-        dropped.is_ok()
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.path.join("ballast")
+        BALLAST.iter().any(|name| {
+            let dropped: io::Result<()> = fs::remove_file(self.path.join(name));
+            dropped.is_ok()
+        })
     }
 }

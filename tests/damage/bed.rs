@@ -109,7 +109,7 @@ impl Bed {
         // Reading leaves sled's snapshots beside the sealed ones.
         let (records, gone) = read_on(&log, 0).await;
         assert_eq!(gone, []);
-        fs::write(data.join("ballast"), vec![0xb5; 64 << 10]).unwrap();
+        fs::write(data.join("ballast.0"), vec![0xb5; 64 << 10]).unwrap();
         let mut bed = Self {
             left,
             segments: segments_of(&data, records.iter().map(|record| record.seq)),

@@ -115,7 +115,7 @@ impl Victim {
             Self::LogFolder => vec![log],
             Self::StreamsFolder => vec![data.join("streams")],
             Self::Lock => vec![data.join("lock")],
-            Self::Ballast => vec![data.join("ballast")],
+            Self::Ballast => vec![data.join("ballast.0")],
         }
     }
 }

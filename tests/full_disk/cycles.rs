@@ -186,6 +186,8 @@ impl Cycles {
     }
 
     pub async fn end(mut self) -> Report {
+        // What the disk refused last may have been its last.
+        self.post_dropping().await;
         let gateway = self.gateway.take().unwrap();
         self.keeping.audit(&gateway).await;
         self.dropping.audit(&gateway).await;
