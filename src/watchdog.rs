@@ -115,9 +115,10 @@ fn end(standing: &Standstill) -> ! {
     std::process::exit(1)
 }
 
-/// Shuts every socket that others connect to, or are connected to. A thread in the hands of a disk that
-/// hangs cannot even be killed, and keeps all files of the process open: it
-/// would go on listening, and whoever connects would wait for nothing.
+/// Shuts every socket that others connect to, or are connected to. A thread in
+/// the hands of a disk that hangs cannot even be killed, and keeps all files of
+/// the process open: it would go on listening, and whoever connects would wait
+/// for nothing.
 fn shut_sockets() -> io::Result<()> {
     let this = pidfd_open(getpid(), PidfdFlags::empty())?;
     for entry in std::fs::read_dir("/proc/self/fd")? {

@@ -7,27 +7,12 @@
 
 mod common;
 
-#[path = "kill/campaign.rs"]
-mod campaign;
-#[path = "kill/drivers.rs"]
-mod drivers;
-#[path = "kill/kill_9.rs"]
-mod kill_9;
-#[path = "kill/life.rs"]
-mod life;
-#[path = "kill/orion_side.rs"]
-mod orion_side;
-#[path = "kill/seed.rs"]
-mod seed;
-#[path = "kill/senders.rs"]
-mod senders;
-#[path = "kill/streams.rs"]
-mod streams;
-#[path = "kill/writers.rs"]
-mod writers;
+#[path = "kill/mod.rs"]
+mod oracle;
 
-use campaign::Campaign;
-use kill_9::Kill9;
+use oracle::campaign::Campaign;
+use oracle::kill_9::Kill9;
+use oracle::seed;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_changed_or_reordered_whenever_the_gateway_is_killed() {
@@ -35,8 +20,6 @@ async fn nothing_acknowledged_is_lost_changed_or_reordered_whenever_the_gateway_
     let seed = seed::chosen();
     eprintln!("{rounds} rounds; again with NGSI_FERRY_SEED={seed}");
     let mut campaign = Campaign::new(Kill9, seed).await;
-    for round in 0..rounds {
-        campaign.round(round).await;
-    }
+    campaign.run(|_, round| round < rounds).await;
     eprintln!("{}", campaign.end().await);
 }

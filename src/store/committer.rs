@@ -214,12 +214,12 @@ impl Committer {
         let due = {
             let limits = self.shared.limits.load();
             let chain = lock(&self.shared.chain);
-            let due = |active: &&Active| active.disk_bytes >= limits.segment_bytes;
-            chain.active.as_ref().filter(due).map(|active| active.seal)
+            chain.active.as_ref().is_some_and(|active| active.disk_bytes >= limits.segment_bytes)
         };
-        if let Some(seal) = due {
-            self.seal_active(Condition::Good);
-            self.prepare(seal);
+        if due {
+            if let Some(seal) = self.seal_active(Condition::Good) {
+                self.prepare(seal);
+            }
             self.shared.tidy_wanted.store(true, Ordering::Release);
         }
     }
@@ -261,11 +261,10 @@ impl Committer {
             .map_err(|error| AppendError::Disk(error.to_string()))?;
         self.reserve(end).map_err(|error| AppendError::Disk(error.to_string()))?;
         let Err(error) = self.write(&group) else { return Ok(()) };
-        let failed = lock(&self.shared.chain).active.as_ref().map(|active| active.seal);
         // The failed segment is never synced again. What it may hold beyond
         // its last good sync has no reader, and the same group with the same
         // numbers goes into a new one.
-        self.seal_active(Condition::Failed);
+        let failed = self.seal_active(Condition::Failed);
         if error.is_full_disk() {
             // What is left is for reading what was acknowledged: sled needs
             // some of it before it opens what was being written.
@@ -327,11 +326,8 @@ impl Committer {
         if end <= self.shared.state.get().reserved {
             return Ok(());
         }
-        let written = *self.shared.durable.borrow();
-        self.shared.state.update(|state| {
-            state.reserved = end + RESERVED_BLOCK;
-            state.written = written;
-        })
+        let durable = *self.shared.durable.borrow();
+        self.shared.state.update_with_end(durable, |state| state.reserved = end + RESERVED_BLOCK)
     }
 
     fn make_room(&mut self) -> Result<(), AppendError> {
@@ -351,11 +347,12 @@ impl Committer {
         Err(AppendError::Full)
     }
 
-    /// Ends the segment that is being written, where there is one.
-    fn seal_active(&mut self, condition: Condition) {
+    /// Ends the segment that is being written, where there is one, and tells
+    /// what it holds.
+    fn seal_active(&mut self, condition: Condition) -> Option<Seal> {
         let (segment, seal) = {
             let chain = lock(&self.shared.chain);
-            let Some(active) = &chain.active else { return };
+            let active = chain.active.as_ref()?;
             (Arc::clone(&active.segment), active.seal)
         };
         match seal.write(segment.folder()) {
@@ -378,12 +375,12 @@ impl Committer {
         let mut chain = lock(&self.shared.chain);
         let active = chain.active.take();
         if let Some(active) = &active {
-            let (seal, written) = (active.seal, Some(active.written));
-            chain.sealed.push_back(Sealed { seal, written, disk_bytes });
+            chain.sealed.push_back(Sealed { seal, written: Some(active.written), disk_bytes });
         }
         drop(chain);
         // Closing a database takes milliseconds, in which readers may go on.
         drop((active, segment));
+        Some(seal)
     }
 
     /// Has a segment that was sealed made ready for its readers, unless they

@@ -21,7 +21,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::warn;
 
 use super::checked_file::sync_folder;
-use super::preallocation::{self, LEN_UNIT, Preallocation, ZEROS_WRITTEN};
+use super::preallocation::{self, LEN_UNIT, PAGE_LEN, Preallocation, ZEROS_WRITTEN};
 
 const SLED_SEGMENT_LEN: usize = 512 * 1024;
 const _: () = assert!(SLED_SEGMENT_LEN as u64 == LEN_UNIT);
@@ -177,7 +177,7 @@ impl Database {
     /// Makes it ready to be filled, up to about `bytes`.
     pub(super) fn begin(&self, bytes: u64) -> Result<(), SegmentError> {
         let mut preallocation = Preallocation::of(bytes);
-        preallocation.provide(&self.data, 0)?;
+        preallocation.begin(&self.data)?;
         guarded(|| Ok(self.db()?.insert(MADE_KEY, &[])?))?;
         *self.filling() = Some(Filling { marked: 0, preallocation });
         self.sync_all()
@@ -186,7 +186,7 @@ impl Database {
     /// Nothing more will be filled: room that was made is given back.
     pub(super) fn end(&self) -> io::Result<()> {
         let filling = self.filling().take();
-        if filling.is_some() { preallocation::give_back(&self.data) } else { Ok(()) }
+        if filling.is_some() { preallocation::give_back(&self.data, PAGE_LEN) } else { Ok(()) }
     }
 
     /// Whether what [`Database::begin`] left in it is still there.

@@ -360,15 +360,7 @@ impl Log {
         let updated = tokio::task::spawn_blocking(move || {
             let _until_then = under_way;
             let durable = *shared.durable.borrow();
-            shared.state.update(|state| {
-                let before = state.clone();
-                let result = change(state);
-                if *state != before {
-                    // Costs nothing here, and tells after damage what is missing.
-                    state.written = state.written.max(durable);
-                }
-                result
-            })
+            shared.state.update_with_end(durable, change)
         })
         .await;
         match updated {

@@ -23,6 +23,8 @@ const LONGEST_STEP: u64 = 128 << 10;
 /// More than a message of sled's may end in.
 pub(super) const ZEROS_WRITTEN: u64 = 8 << 10;
 const PAGE: [u8; 4096] = [0; 4096];
+/// The kernel's, and what a file's blocks are.
+pub(super) const PAGE_LEN: u64 = PAGE.len() as u64;
 /// Where a commit writes more than this, the zeros would cost more than the
 /// journal.
 const LARGEST_COMMIT: u64 = 12 << 10;
@@ -49,8 +51,18 @@ pub(super) struct Preallocation {
 impl Preallocation {
     /// For a file that is to become about `file_bytes` long.
     pub(super) fn of(file_bytes: u64) -> Self {
-        let step = (file_bytes / 8).clamp(PAGE.len() as u64, LONGEST_STEP);
+        let step = (file_bytes / 8).clamp(PAGE_LEN, LONGEST_STEP);
         Self { step, written: 0, filled: 0, len: 0, average: None, given_up: false }
+    }
+
+    /// Gives a new file its length. Blocks come with the first commit, which
+    /// tells whether they pay.
+    ///
+    /// # Errors
+    /// As [`Preallocation::provide`].
+    pub(super) fn begin(&mut self, file: &File) -> io::Result<()> {
+        self.look_at(file)?;
+        self.make(file, 0, false)
     }
 
     /// Makes room for a commit of about `bytes` that follows, with blocks
@@ -104,19 +116,13 @@ impl Preallocation {
     }
 }
 
-/// Cuts a file to what was written into it: nothing more will be. What was
-/// written may end in zeros itself, though never in so many.
-pub(super) fn give_back(file: &File) -> io::Result<()> {
+/// Cuts a file to what was written into it, up to the next multiple of `unit`:
+/// nothing more will be. What was written may end in zeros itself, though never
+/// in so many. Only with [`LEN_UNIT`] may it still be asked whether it was cut.
+pub(super) fn give_back(file: &File, unit: u64) -> io::Result<()> {
     let len = file.metadata()?.len();
     let written = len - zeros_at_end(file, len)?;
-    file.set_len(len.min((written + ZEROS_WRITTEN).next_multiple_of(PAGE.len() as u64)))
-}
-
-/// As [`give_back`], of a file that may still be asked whether it was cut.
-pub(super) fn give_back_units(file: &File) -> io::Result<()> {
-    let len = file.metadata()?.len();
-    let written = len - zeros_at_end(file, len)?;
-    file.set_len(len.min((written + ZEROS_WRITTEN).next_multiple_of(LEN_UNIT)))
+    file.set_len(len.min((written + ZEROS_WRITTEN).next_multiple_of(unit)))
 }
 
 /// A page at a time: the kernel would keep one large write as one large page,
@@ -125,7 +131,7 @@ fn fill_with_zeros(file: &File, from: u64, until: u64) -> io::Result<()> {
     let mut at = from;
     while at < until {
         // Up to the page's end.
-        let page_end = (at + 1).next_multiple_of(PAGE.len() as u64).min(until);
+        let page_end = (at + 1).next_multiple_of(PAGE_LEN).min(until);
         let len = usize::try_from(page_end - at).unwrap_or(PAGE.len());
         file.write_all_at(&PAGE[..len], at)?;
         at = page_end;
@@ -188,7 +194,7 @@ mod tests {
         let mut back = vec![0; 100_000];
         file.read_exact_at(&mut back, 0).unwrap();
         assert!(back.iter().all(|byte| *byte == 1));
-        give_back(&file).unwrap();
+        give_back(&file, PAGE_LEN).unwrap();
         let len = file.metadata().unwrap().len();
         assert!((100_000 + ZEROS_WRITTEN..100_000 + 2 * ZEROS_WRITTEN).contains(&len), "{len}");
     }

@@ -17,7 +17,7 @@ pub use super::database::SegmentError;
 use super::database::{self, CELL_LEN, CONF_FILE, DATA_FILE, Database};
 use super::disk::Disk;
 use super::group::{self, Damaged, Group, GroupHeader, Piece};
-use super::preallocation;
+use super::preallocation::{self, LEN_UNIT};
 use crate::record::Sequence;
 
 /// The longest piece of a group.
@@ -107,6 +107,21 @@ struct Ended {
     seq: Sequence,
 }
 
+/// A group's head, found in a cell.
+struct Head<V> {
+    cell: u32,
+    header: GroupHeader,
+    /// All that the cell holds.
+    value: V,
+}
+
+impl<V> Head<V> {
+    /// The cell behind its group.
+    fn next(&self) -> u32 {
+        self.cell + u32::from(self.header.pieces)
+    }
+}
+
 impl Segment {
     /// Makes a new segment, which is to hold about `bytes`. It counts only
     /// after its files, its folder and the folder above are on stable storage.
@@ -154,7 +169,7 @@ impl Segment {
             })?;
             database::remove_helpers(folder)?;
             // sled would fill the room with zeros, on a disk that may be full.
-            preallocation::give_back_units(&data)?;
+            preallocation::give_back(&data, LEN_UNIT)?;
             drop(data);
             Self::try_open(folder)
         })
@@ -191,13 +206,11 @@ impl Segment {
         if ended.seq == from {
             return self.first_group_from(ended.cell);
         }
-        let Some((cell, header, head)) = self.last_head_upto(from)? else {
-            return self.first_group_from(0);
-        };
-        if header.end() <= from {
-            return self.first_group_from(cell + u32::from(header.pieces));
+        match self.last_head_upto(from)? {
+            None => self.first_group_from(0),
+            Some(head) if head.header.end() <= from => self.first_group_from(head.next()),
+            Some(head) => self.group(&head),
         }
-        self.group(cell, header, &head)
     }
 
     /// From now on only what is damaged counts as gone. Not the first time:
@@ -223,7 +236,7 @@ impl Segment {
     fn head_from(
         &self,
         mut cell: u32,
-    ) -> Result<Option<(u32, GroupHeader, Vec<u8>)>, SegmentError> {
+    ) -> Result<Option<Head<impl Deref<Target = [u8]> + use<>>>, SegmentError> {
         let end = self.cells.load(Ordering::Acquire);
         while cell < end {
             let Some(value) = self.value(cell)? else {
@@ -231,7 +244,7 @@ impl Segment {
                 continue;
             };
             match group::read_piece(&value) {
-                Ok(Piece::Head(header)) => return Ok(Some((cell, header, value.to_vec()))),
+                Ok(Piece::Head(header)) => return Ok(Some(Head { cell, header, value })),
                 Ok(Piece::Tail { next_head }) => cell += u32::from(next_head),
                 Err(_) => cell += 1,
             }
@@ -244,14 +257,14 @@ impl Segment {
     fn last_head_upto(
         &self,
         seq: Sequence,
-    ) -> Result<Option<(u32, GroupHeader, Vec<u8>)>, SegmentError> {
+    ) -> Result<Option<Head<impl Deref<Target = [u8]> + use<>>>, SegmentError> {
         let (mut low, mut high) = (0, self.cells.load(Ordering::Acquire));
         let mut best = None;
         while low < high {
             let middle = low + (high - low) / 2;
             match self.head_from(middle)? {
-                Some(found) if found.1.first <= seq => {
-                    low = found.0 + 1;
+                Some(found) if found.header.first <= seq => {
+                    low = found.cell + 1;
                     best = Some(found);
                 }
                 _ => high = middle,
@@ -262,21 +275,21 @@ impl Segment {
 
     fn first_group_from(&self, cell: u32) -> Result<Found, SegmentError> {
         match self.head_from(cell)? {
-            Some((cell, header, head)) => self.group(cell, header, &head),
+            Some(head) => self.group(&head),
             None => Ok(Found::End),
         }
     }
 
-    fn group(&self, cell: u32, header: GroupHeader, head: &[u8]) -> Result<Found, SegmentError> {
+    fn group(&self, head: &Head<impl Deref<Target = [u8]>>) -> Result<Found, SegmentError> {
+        let Head { cell, header, value } = head;
         let piece = |place| self.value(cell + u32::from(place));
-        match Group::from_pieces(header, head, piece)? {
+        match Group::from_pieces(*header, value, piece)? {
             Ok(group) => {
-                let cell = cell + u32::from(header.pieces);
-                *self.ended() = Ended { cell, seq: header.end() };
+                *self.ended() = Ended { cell: head.next(), seq: header.end() };
                 Ok(Found::Group(group))
             }
             Err(damage) => {
-                let resume = self.head_from(cell + 1)?.map(|(_, header, _)| header.first);
+                let resume = self.head_from(cell + 1)?.map(|next| next.header.first);
                 Ok(Found::Damaged { first: header.first, resume, damage })
             }
         }

@@ -155,6 +155,16 @@ impl StateFile {
     /// Changes the state, and keeps the change only if both copies are on
     /// stable storage. One copy at a time, so that a cut damages at most one.
     pub(super) fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> io::Result<T> {
+        self.update_with_end(0, change)
+    }
+
+    /// As [`StateFile::update`], and notes where the log ends, if anything
+    /// changes: that costs nothing then, and tells after damage what is missing.
+    pub(super) fn update_with_end<T>(
+        &self,
+        end: Sequence,
+        change: impl FnOnce(&mut State) -> T,
+    ) -> io::Result<T> {
         let mut copies = lock(&self.copies);
         let current = self.get();
         let mut next = State::clone(&current);
@@ -162,6 +172,7 @@ impl StateFile {
         if next == *current && !copies.uneven {
             return Ok(result);
         }
+        next.written = next.written.max(end);
         let may_be_new = std::mem::replace(&mut copies.uneven, true);
         // Never one that a failed write may have left: the higher is the newer.
         copies.generation += 1;

@@ -183,7 +183,17 @@ impl<M: Mishap> Campaign<M> {
         }
     }
 
-    pub async fn round(&mut self, round: u64) {
+    /// Round after round, as long as `goes_on` says so of the mishaps and of
+    /// how many rounds there were.
+    pub async fn run(&mut self, goes_on: impl Fn(&M, u64) -> bool) {
+        let mut round = 0;
+        while goes_on(&self.mishap, round) {
+            self.round(round).await;
+            round += 1;
+        }
+    }
+
+    async fn round(&mut self, round: u64) {
         if round > 0 && round.is_multiple_of(LEG) {
             self.end_leg().await;
             // The way of an orderly end is walked too.

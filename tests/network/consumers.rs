@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::life::until;
 use super::line::{Line, Way, Weather};
-use super::seed::{Seed, body};
+use super::oracle::life::until;
+use super::oracle::seed::{Seed, body};
 use crate::common::gateway::{DEADLINE, Gateway, Setup};
 use crate::common::http::{self, Client};
 

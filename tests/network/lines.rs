@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use super::campaign::Mishap;
-use super::kill_9::Kill9;
-use super::life::Life;
 use super::line::{Line, Way, Weather};
-use super::seed::Seed;
+use super::oracle::campaign::Mishap;
+use super::oracle::kill_9::Kill9;
+use super::oracle::life::Life;
+use super::oracle::seed::Seed;
 use crate::common::gateway::{Gateway, Setup};
 
 /// How long clients wait for an answer. Lines hold bytes for less than that,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::seed::Seed;
+use super::oracle::seed::Seed;
 
 const PAGE_LEN: usize = 4096;
 pub const PAGE: u64 = PAGE_LEN as u64;

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::campaign::Mishap;
 use super::content::Cut;
-use super::life::Life;
 use super::machine::{Aim, Fault};
+use super::oracle::campaign::Mishap;
+use super::oracle::life::Life;
+use super::oracle::seed::Seed;
+use super::oracle::senders::STREAMS;
 use super::place::Place;
-use super::seed::Seed;
-use super::senders::STREAMS;
 use super::volume::Volume;
 use crate::common::gateway::{DEADLINE, Gateway, Setup};
 

@@ -8,10 +8,10 @@ use rustix::io::Errno;
 use serde_json::json;
 
 use super::content::Cut;
-use super::life::until;
 use super::machine::Fault;
+use super::oracle::life::until;
+use super::oracle::seed::Seed;
 use super::place::Place;
-use super::seed::Seed;
 use super::volume::Volume;
 use crate::common::gateway::{DEADLINE, Gateway, Setup};
 use crate::common::http::{Client, json_request, once, request};

@@ -3,7 +3,7 @@
 
 use super::content::Cut;
 use super::machine::Aim;
-use super::seed::{self, Seed};
+use super::oracle::seed::{self, Seed};
 use super::volume::Volume;
 use crate::common::gateway::Setup;
 use crate::common::http::{once, request};

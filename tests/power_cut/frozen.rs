@@ -8,9 +8,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::campaign::Mishap;
-use super::life::Life;
-use super::seed::Seed;
+use super::oracle::campaign::Mishap;
+use super::oracle::life::Life;
+use super::oracle::seed::Seed;
 use crate::common::freeze::freeze;
 use crate::common::gateway::{Gateway, Setup};
 use crate::common::image::{FileSystem, Image, Snapshot};

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::content::{Content, Cut, PAGE};
 use super::journal::{Change, Journal};
-use super::seed::Seed;
+use super::oracle::seed::Seed;
 
 pub const ROOT: u64 = 1;
 

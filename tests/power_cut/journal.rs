@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::seed::Seed;
+use super::oracle::seed::Seed;
 
 /// An entry is made (`to`), removed (`from`), or renamed (both, as one).
 #[derive(Debug, Clone)]

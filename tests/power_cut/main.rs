@@ -8,14 +8,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../kill/mod.rs"]
+mod oracle;
 
 mod attributes;
-#[path = "../kill/campaign.rs"]
-mod campaign;
 mod content;
 mod cuts;
-#[path = "../kill/drivers.rs"]
-mod drivers;
 mod failing_disk;
 mod file_system;
 mod first_start;
@@ -23,27 +21,16 @@ mod frozen;
 mod fuse;
 mod image;
 mod journal;
-#[path = "../kill/life.rs"]
-mod life;
 mod machine;
-#[path = "../kill/orion_side.rs"]
-mod orion_side;
 mod place;
 mod real_disk;
-#[path = "../kill/seed.rs"]
-mod seed;
-#[path = "../kill/senders.rs"]
-mod senders;
-#[path = "../kill/streams.rs"]
-mod streams;
 mod volume;
-#[path = "../kill/writers.rs"]
-mod writers;
 
-use campaign::Campaign;
 use common::image::FileSystem;
 use cuts::Cuts;
 use frozen::Frozen;
+use oracle::campaign::Campaign;
+use oracle::seed;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_changed_or_reordered_wherever_the_power_goes() {
@@ -55,11 +42,7 @@ async fn nothing_acknowledged_is_lost_changed_or_reordered_wherever_the_power_go
     };
     eprintln!("{wanted} cuts; again with NGSI_FERRY_SEED={seed}");
     let mut campaign = Campaign::new(cuts, seed).await;
-    let mut round = 0;
-    while campaign.mishap.table.cuts < wanted {
-        campaign.round(round).await;
-        round += 1;
-    }
+    campaign.run(|mishap, _| mishap.table.cuts < wanted).await;
     let table = campaign.mishap.table.to_string();
     eprintln!("{table}{}", campaign.end().await);
 }
@@ -78,11 +61,7 @@ async fn nothing_acknowledged_is_lost_on_a_real_file_system_that_loses_power() {
         };
         eprintln!("{kind}: {wanted} cuts; again with NGSI_FERRY_SEED={seed}");
         let mut campaign = Campaign::new(frozen, seed).await;
-        let mut round = 0;
-        while campaign.mishap.table.cuts < wanted {
-            campaign.round(round).await;
-            round += 1;
-        }
+        campaign.run(|mishap, _| mishap.table.cuts < wanted).await;
         let table = campaign.mishap.table.to_string();
         eprintln!("{table}{}", campaign.end().await);
     }
