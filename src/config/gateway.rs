@@ -269,6 +269,7 @@ impl Config {
             gather: self.store.gather,
             when_full: self.store.when_full,
             consumer_expiry: self.store.consumer_expiry,
+            lease_expiry: self.store.lease_expiry,
             write_backs_max_bytes: self.store.write_backs_max_bytes,
             dead_letters_max_bytes: self.store.dead_letters_max_bytes,
             ..new.store.clone()

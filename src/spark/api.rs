@@ -24,7 +24,7 @@ use crate::budget::{Budget, Share};
 use crate::health::Pulse;
 use crate::record::Sequence;
 use crate::serve::{self, Body, Client, Connection, Limits};
-use crate::store::{Log, PositionError, Store};
+use crate::store::{Acknowledgement, Lease, Log, LogStatus, PositionError, Store};
 use crate::tls::Acceptor;
 use crate::write_back::{Batch, is_token};
 
@@ -119,6 +119,7 @@ impl Session {
         let bare = rest.split('?').next().unwrap_or_default();
         let parts: Vec<&str> = bare.trim_matches('/').split('/').collect();
         let answered = match (request.method(), &parts[..]) {
+            (&Method::GET, ["v1", "gateways"]) => self.gateways(&who, request.uri().query()),
             (&Method::GET, ["v1", "streams"]) => self.streams(&who),
             (&Method::GET, ["v1", "streams", stream]) => self.stream(&who, stream),
             (&Method::GET, ["v1", "streams", stream, "records"]) => {
@@ -142,7 +143,7 @@ impl Session {
             (&Method::POST, ["v1", "write-backs", query, batch, "abort"]) => {
                 self.abort(&who, batch_of(query, batch)).await
             }
-            (_, ["v1", "streams" | "write-backs", ..]) => Err(not_allowed()),
+            (_, ["v1", "gateways" | "streams" | "write-backs", ..]) => Err(not_allowed()),
             _ => Err(not_found(&format!("there is nothing at {bare}; see /v1/streams"))),
         };
         answered.unwrap_or_else(|refused| *refused.0)
@@ -176,14 +177,28 @@ impl Session {
         self.api.store.stream(stream).ok_or_else(missing)
     }
 
+    /// Who is here, with what: a reader of a whole fleet asks once.
+    fn gateways(&self, who: &Identity, query: Option<&str>) -> Result<Response<Body>, Refused> {
+        let query = Query::parse(query, &["stream"]).map_err(|e| bad_request(&e))?;
+        let streams = self.readable(who, query.text("stream"))?;
+        let own = json!({ "gateway": self.api.id, "streams": streams });
+        let gateways = if streams.is_empty() { vec![] } else { vec![own] };
+        Ok(serve::json(StatusCode::OK, &json!({ "gateways": gateways })))
+    }
+
     fn streams(&self, who: &Identity) -> Result<Response<Body>, Refused> {
+        let body = json!({ "gateway": self.api.id, "streams": self.readable(who, None)? });
+        Ok(serve::json(StatusCode::OK, &body))
+    }
+
+    /// The states of the streams that a client may read, or of one of them.
+    fn readable(&self, who: &Identity, only: Option<&str>) -> Result<Vec<LogStatus>, Refused> {
         self.grant(who, Right::Read, None)?;
         let access = self.api.access.load();
         let logs = self.api.store.streams();
-        let readable = logs.iter().filter(|log| access.may(who, Right::Read, Some(log.name())));
-        let streams: Vec<_> = readable.map(|log| log.status()).collect();
-        let body = json!({ "gateway": self.api.id, "streams": streams });
-        Ok(serve::json(StatusCode::OK, &body))
+        let wanted = logs.iter().filter(|log| only.is_none_or(|only| log.name() == only));
+        let readable = wanted.filter(|log| access.may(who, Right::Read, Some(log.name())));
+        Ok(readable.map(|log| log.status()).collect())
     }
 
     fn stream(&self, who: &Identity, stream: &str) -> Result<Response<Body>, Refused> {
@@ -217,6 +232,9 @@ impl Session {
         struct Position {
             epoch: Option<String>,
             position: Sequence,
+            lease: Option<String>,
+            #[serde(default)]
+            takes_over: Vec<String>,
         }
         let log = self.log(who, Right::Acknowledge, stream)?;
         if !is_token(consumer) {
@@ -228,8 +246,13 @@ impl Session {
         let asked: Position = serde_json::from_slice(&body).map_err(|error| {
             bad_request(&format!("the body is {{\"epoch\":…,\"position\":N}}: {error}"))
         })?;
-        let moved = log.acknowledge(consumer, asked.epoch.as_deref(), asked.position, rewind).await;
-        match moved {
+        let Position { epoch, position, lease, takes_over } = asked;
+        if lease.iter().chain(&takes_over).any(|token| !is_token(token)) {
+            return Err(bad_request("a lease is 1 to 128 of A-Z a-z 0-9 . _ : -"));
+        }
+        let lease = lease.map(|token| Lease { token, takes_over });
+        let asked = Acknowledgement { position, epoch, rewind, lease };
+        match log.acknowledge_as(consumer, asked).await {
             Ok(position) => {
                 let body = json!({ "epoch": log.epoch(), "position": position });
                 Ok(serve::json(StatusCode::OK, &body))
@@ -338,6 +361,13 @@ fn position_refused(log: &Log, error: &PositionError) -> Refused {
     Refused::new(match error {
         PositionError::Beyond { next } => records::beyond(&log.epoch(), *next),
         PositionError::Epoch { epoch } => records::other_epoch(log, epoch),
+        PositionError::Leased { expires_in } => serve::json(
+            StatusCode::CONFLICT,
+            &json!({
+                "error": "Leased", "description": error.to_string(),
+                "expires_in": expires_in.as_secs() + 1,
+            }),
+        ),
         PositionError::Disk(_) => serve::busy(&error.to_string()),
     })
 }

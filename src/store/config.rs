@@ -56,6 +56,10 @@ pub struct Config {
     /// How long a consumer may be silent before it no longer holds records.
     #[serde(with = "crate::units::duration::option", skip_serializing_if = "Option::is_none")]
     pub consumer_expiry: Option<Duration>,
+    /// How long a consumer that a reader holds by a lease may be silent before
+    /// another reader may have it.
+    #[serde(with = "crate::units::duration")]
+    pub lease_expiry: Duration,
     /// Bytes on the disk for write-backs that wait for Orion. When full, new
     /// ones are refused; none is ever deleted.
     #[serde(with = "crate::units::size")]
@@ -79,6 +83,7 @@ impl Default for Config {
             max_age: None,
             when_full: WhenFull::DropOldest,
             consumer_expiry: None,
+            lease_expiry: Duration::from_mins(1),
             write_backs_max_bytes: 1 << 30,
             dead_letters_max_bytes: 64 << 20,
         }
@@ -116,6 +121,8 @@ pub struct LogLimits {
     pub when_full: WhenFull,
     /// Silence after which a consumer holds nothing any more.
     pub consumer_expiry: Option<Duration>,
+    /// Silence after which a lease holds nobody off any more.
+    pub lease_expiry: Duration,
     /// Bytes at which a segment is sealed.
     pub segment_bytes: u64,
     /// Free bytes of the disk below which the log counts as full.
@@ -134,6 +141,7 @@ impl Config {
             max_age: stream.and_then(|s| s.max_age).or(self.max_age),
             when_full: stream.and_then(|s| s.when_full).unwrap_or(self.when_full),
             consumer_expiry: stream.and_then(|s| s.consumer_expiry).or(self.consumer_expiry),
+            lease_expiry: self.lease_expiry,
             segment_bytes: self.segment_bytes_within(max_bytes),
             min_free: self.min_free,
             gather: self.gather,
@@ -154,6 +162,7 @@ impl Config {
             max_age: None,
             when_full,
             consumer_expiry: None,
+            lease_expiry: self.lease_expiry,
             segment_bytes: self.segment_bytes_within(max_bytes),
             min_free: self.min_free,
             gather: Duration::ZERO,

@@ -35,16 +35,12 @@ use super::progress::{Broken, Progress};
 use super::quarantine::{self, Kind};
 use super::reader::Opened;
 use super::recovery;
-use super::state::{self, Consumer, State, StateFile};
+use super::state::{self, State, StateFile};
 use super::{AppendError, OpenError, PositionError, lock};
 use crate::record::{Line, Sequence};
 
 /// Appends that may wait for the committer; each belongs to a waiting request.
 const QUEUE: usize = 4096;
-
-/// How much later a consumer that has not moved is noted to be still there;
-/// not each time, to save flash.
-const SIGN_OF_LIFE_MS: u64 = 60_000;
 
 /// How a log is made.
 pub(super) struct Setup {
@@ -273,68 +269,6 @@ impl Log {
         self.shared.room.notified()
     }
 
-    /// Moves a consumer's position durably and answers with where it is now.
-    /// The first call registers the consumer. A lower position changes
-    /// nothing unless `rewind`. Waits for the disk.
-    ///
-    /// # Errors
-    /// [`PositionError::Beyond`] above the log's end, [`PositionError::Epoch`]
-    /// where `epoch` is another log's.
-    pub async fn acknowledge(
-        &self,
-        consumer: &str,
-        epoch: Option<&str>,
-        position: Sequence,
-        rewind: bool,
-    ) -> Result<Sequence, PositionError> {
-        let next = *self.shared.durable.borrow();
-        let name = consumer;
-        let consumer = consumer.to_owned();
-        let epoch = epoch.map(ToOwned::to_owned);
-        let now_at = self
-            .update_state(move |state| {
-                if epoch.is_some_and(|epoch| epoch != state.epoch) {
-                    return Err(PositionError::Epoch { epoch: state.epoch.clone() });
-                }
-                if position > next {
-                    return Err(PositionError::Beyond { next });
-                }
-                let now = Consumer::at(position);
-                let known = state.consumers.entry(consumer).or_insert(now);
-                if position > known.position || rewind {
-                    *known = now;
-                } else if now.moved_ms.saturating_sub(known.moved_ms) > SIGN_OF_LIFE_MS {
-                    // On a quiet stream a consumer has only this to say.
-                    known.moved_ms = now.moved_ms;
-                }
-                Ok(known.position)
-            })
-            .await??;
-        self.shared.clock.hear(name);
-        self.shared.progress.last_acknowledgement.set();
-        self.tidy();
-        Ok(now_at)
-    }
-
-    /// Removes a consumer; it holds no records any more. `false` where there
-    /// is none of that name.
-    ///
-    /// # Errors
-    /// Where the disk refused it.
-    pub async fn forget(&self, consumer: &str) -> Result<bool, PositionError> {
-        self.shared.clock.forget(consumer);
-        let consumer = consumer.to_owned();
-        let known = self.update_state(move |state| state.consumers.remove(&consumer)).await?;
-        self.tidy();
-        Ok(known.is_some())
-    }
-
-    /// The position of a consumer, where it is registered.
-    #[must_use]
-    pub fn position(&self, consumer: &str) -> Option<Sequence> {
-        self.shared.state.get().consumers.get(consumer).map(|known| known.position)
-    }
-
     /// Keeps a small fact that outlives the log's segments.
     ///
     /// # Errors
@@ -351,7 +285,7 @@ impl Log {
         self.shared.state.get().marks.clone()
     }
 
-    async fn update_state<T: Send + 'static>(
+    pub(super) async fn update_state<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut State) -> T + Send + 'static,
     ) -> Result<T, PositionError> {

@@ -16,6 +16,7 @@ mod identity;
 mod linger;
 mod log;
 mod metrics;
+mod positions;
 mod preallocation;
 mod progress;
 mod quarantine;
@@ -42,6 +43,7 @@ pub use disk::Disk;
 pub use group::{Damaged, Group, GroupHeader};
 pub use log::{Appending, Bounds, Log};
 pub use metrics::Metrics;
+pub use positions::{Acknowledgement, Lease};
 pub use reader::Batch;
 pub use state::{Evicted, Hole, HoleReason};
 pub use status::{ConsumerStatus, LogStatus};
@@ -108,6 +110,12 @@ pub enum PositionError {
     Epoch {
         /// The log's epoch.
         epoch: String,
+    },
+    /// Somebody else holds the consumer. Reject, or retry after that time.
+    #[error("another reader holds this consumer; it is free once that reader was silent for {} s more", expires_in.as_secs() + 1)]
+    Leased {
+        /// When it is free, should its holder stay silent.
+        expires_in: Duration,
     },
     /// The disk refused it. Retry later.
     #[error("the disk refused the position: {0}")]

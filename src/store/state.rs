@@ -42,12 +42,15 @@ pub struct Hole {
 }
 
 /// A named reader and how far it has acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Consumer {
     /// Everything below is acknowledged.
     pub position: Sequence,
     /// When it last said so, ms since 1970; 0 where the clock was not set.
     pub moved_ms: u64,
+    /// Who alone may move it, while it is heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
 }
 
 /// What retention took before every consumer had it.
@@ -260,7 +263,7 @@ impl State {
 
 impl Consumer {
     pub(super) fn at(position: Sequence) -> Self {
-        Self { position, moved_ms: trusted_ms(SystemTime::now()) }
+        Self { position, moved_ms: trusted_ms(SystemTime::now()), lease: None }
     }
 }
 

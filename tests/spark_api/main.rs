@@ -8,6 +8,7 @@ mod consumers;
 mod curl;
 mod drain;
 mod gone;
+mod leases;
 mod live;
 mod load;
 mod records;
