@@ -229,7 +229,7 @@ impl Session {
     ) -> Result<Response<Body>, Refused> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct Position {
+        struct Asked {
             epoch: Option<String>,
             position: Sequence,
             lease: Option<String>,
@@ -243,10 +243,10 @@ impl Session {
         let query = Query::parse(request.uri().query(), &["rewind"]);
         let rewind = query.and_then(|query| query.flag("rewind")).map_err(|e| bad_request(&e))?;
         let (body, _share) = self.body(request).await?;
-        let asked: Position = serde_json::from_slice(&body).map_err(|error| {
+        let asked: Asked = serde_json::from_slice(&body).map_err(|error| {
             bad_request(&format!("the body is {{\"epoch\":…,\"position\":N}}: {error}"))
         })?;
-        let Position { epoch, position, lease, takes_over } = asked;
+        let Asked { epoch, position, lease, takes_over } = asked;
         if lease.iter().chain(&takes_over).any(|token| !is_token(token)) {
             return Err(bad_request("a lease is 1 to 128 of A-Z a-z 0-9 . _ : -"));
         }
