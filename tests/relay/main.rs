@@ -9,5 +9,7 @@ mod oracle;
 mod spark_api;
 
 mod edge;
+mod epochs;
+mod fleet;
 mod handing_over;
 mod outbox;
