@@ -100,6 +100,8 @@ impl<M: Mishap> Campaign<M> {
         let (api, life) = (Api::of(self.relay()), self.life.clone());
         let writer = std::mem::take(&mut self.writer);
         let writing = tokio::spawn(writer.run(GATEWAYS[0].to_owned(), api, life));
+        // What has done nothing yet may end without changing anything.
+        self.life.each_goes_on(&STREAMS).await;
         self.mishap.disturb(&self.life, &mut self.chance).await;
         let relay = self.relay.take().unwrap();
         let setup = self.mishap.strike(relay, &self.life, &mut self.chance).await;

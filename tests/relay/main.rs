@@ -38,6 +38,7 @@ mod edge;
 mod epochs;
 mod fleet;
 mod handing_over;
+mod looking;
 mod outbox;
 mod source;
 mod writer;
