@@ -414,7 +414,9 @@ impl Store {
         }
         for remote in self.remotes() {
             for (_, replicas) in remote.streams() {
-                replicas.iter().for_each(|log| log.set_limits(config.limits_of_replica(relay)));
+                for log in replicas {
+                    log.set_limits(config.limits_of_replica(relay));
+                }
             }
             remote.outbox().iter().for_each(|log| log.set_limits(config.limits_of_outbox(relay)));
         }

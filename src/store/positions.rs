@@ -113,7 +113,7 @@ impl Shared {
             let silent = self.silence_of(&consumer);
             let expiry = self.limits.load().lease_expiry;
             if silent < expiry {
-                return Err(PositionError::Leased { expires_in: expiry - silent });
+                return Err(PositionError::Leased { expires_in: expiry.saturating_sub(silent) });
             }
         }
         self.clock.hear(&consumer);
