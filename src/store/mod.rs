@@ -406,7 +406,13 @@ impl Store {
     }
 
     /// Takes over limits from a changed configuration.
-    pub fn reload(&self, settings: Settings) {
+    pub fn reload(&self, config: Config, streams: Vec<StreamConfig>) {
+        let relay = read(&self.config).relay.clone();
+        self.reload_as(Settings { store: config, streams, relay });
+    }
+
+    /// As [`Store::reload`], of a relay too.
+    pub fn reload_as(&self, settings: Settings) {
         let Settings { store: config, streams, relay } = &settings;
         for log in self.streams() {
             let stream = streams.iter().find(|stream| stream.name == log.name());

@@ -3,9 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use ngsi_ferry::record::Line;
-use ngsi_ferry::store::{
-    AppendError, Config, GoneReason, Log, ReadError, Settings, StreamConfig, WhenFull,
-};
+use ngsi_ferry::store::{AppendError, Config, GoneReason, Log, ReadError, StreamConfig, WhenFull};
 
 use crate::support::{
     a_segment_a_commit, append, config, default_log, fill, folder, notification, notification_of,
@@ -86,7 +84,7 @@ async fn patience_ends_when_the_limit_is_raised_or_the_time_is_over() {
     let refused = log.append_patiently(line.clone(), Duration::from_millis(1)).await;
     assert_eq!(refused, Err(AppendError::Full));
     let waiting = log.append_patiently(line, Duration::from_mins(1));
-    let raised = async { store.reload(Settings { store: config(), ..Settings::default() }) };
+    let raised = async { store.reload(config(), Vec::new()) };
     let (appended, ()) = tokio::join!(waiting, raised);
     assert!(appended.is_ok());
 }

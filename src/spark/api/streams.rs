@@ -21,7 +21,7 @@ use crate::write_back::is_token;
 /// The body of an acknowledgement.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AckBody {
+struct Asked {
     epoch: Option<String>,
     position: Sequence,
     lease: Option<String>,
@@ -182,10 +182,10 @@ impl Session {
         request: Request<Incoming>,
     ) -> Result<Acknowledgement, Refused> {
         let (body, _share) = self.body(request).await?;
-        let asked: AckBody = serde_json::from_slice(&body).map_err(|error| {
+        let asked: Asked = serde_json::from_slice(&body).map_err(|error| {
             bad_request(&format!("the body is {{\"epoch\":…,\"position\":N}}: {error}"))
         })?;
-        let AckBody { epoch, position, lease, takes_over } = asked;
+        let Asked { epoch, position, lease, takes_over } = asked;
         if lease.iter().chain(&takes_over).any(|token| !is_token(token)) {
             return Err(bad_request("a lease is 1 to 128 of A-Z a-z 0-9 . _ : -"));
         }
