@@ -1,4 +1,7 @@
-//! What the tests of the Spark API share.
+//! What the tests of the Spark API and of relays share.
+
+// Each of the two uses a part of it.
+#![allow(dead_code)]
 
 use reqwest::{Client, Method, StatusCode, header::HeaderMap};
 use serde_json::Value;
@@ -76,6 +79,43 @@ impl Api {
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = answer.bytes().await.unwrap().to_vec();
         Answer { status, headers, body }
+    }
+
+    /// A JSON body; what fails on the line is an error.
+    pub async fn try_send_json(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> reqwest::Result<Answer> {
+        self.try_send_with(method, path, body, ("Content-Type", "application/json")).await
+    }
+
+    /// A body as it is, packed or not; what fails on the line is an error.
+    pub async fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+        packed: bool,
+    ) -> reqwest::Result<Answer> {
+        let coding = if packed { "zstd" } else { "identity" };
+        self.try_send_with(method, path, body, ("Content-Encoding", coding)).await
+    }
+
+    async fn try_send_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+        (name, value): (&str, &str),
+    ) -> reqwest::Result<Answer> {
+        let method: Method = method.parse().unwrap();
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        let request = request.header(name, value);
+        let answer = request.body(body).send().await?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        Ok(Answer { status, headers, body: answer.bytes().await?.to_vec() })
     }
 
     pub async fn get(&self, path: &str) -> Answer {
