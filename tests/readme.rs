@@ -7,7 +7,7 @@ use ngsi_ferry::config::{self, Config, Settings};
 use toml::Value;
 
 /// Every table of the configuration, with its heading.
-const TABLES: [(&str, &str); 11] = [
+const TABLES: [(&str, &str); 12] = [
     ("", ""),
     ("intake", "[intake]"),
     ("route", "[[route]]"),
@@ -16,6 +16,7 @@ const TABLES: [(&str, &str); 11] = [
     ("spark", "[spark]"),
     ("client", "[[client]]"),
     ("pass_through", "[pass_through]"),
+    ("line_socket", "[[line_socket]]"),
     ("orion", "[orion]"),
     ("orion.target", "[[orion.target]]"),
     ("admin", "[admin]"),

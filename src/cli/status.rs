@@ -10,6 +10,7 @@ use super::print_line;
 use super::table::{ago, bytes, count, span, table};
 use crate::config::Config;
 use crate::orion::dead_letters::DeadLetters;
+use crate::spark::line_socket;
 use crate::status::{DamagedLog, LostRange, Status, StreamStatus};
 
 #[derive(Debug, clap::Args)]
@@ -47,6 +48,7 @@ fn render(status: &Status) -> String {
     text += "\n";
     text += &consumers(status);
     text += "\n";
+    text += &line_sockets(status);
     text += &write_backs(status);
     for notice in notices(status) {
         text += "! ";
@@ -108,6 +110,26 @@ fn consumers(status: &Status) -> String {
         return "No consumer yet: records are kept until a limit is reached.\n".to_owned();
     }
     table(&["CONSUMER", "STREAM", "POSITION", "LAG", "OLDEST", "ACKNOWLEDGED"], &rows)
+}
+
+fn line_sockets(status: &Status) -> String {
+    if status.line_sockets.is_empty() {
+        return String::new();
+    }
+    let row = |socket: &line_socket::Status| {
+        vec![
+            socket.listen.clone(),
+            socket.stream.clone(),
+            socket.consumer.clone(),
+            socket.clients.to_string(),
+            count(socket.position),
+            count(socket.sent),
+            count(socket.left_out),
+        ]
+    };
+    let rows: Vec<_> = status.line_sockets.iter().map(row).collect();
+    let heads = ["LINE SOCKET", "STREAM", "CONSUMER", "CLIENTS", "POSITION", "SENT", "LEFT OUT"];
+    table(&heads, &rows) + "\n"
 }
 
 fn write_backs(status: &Status) -> String {
