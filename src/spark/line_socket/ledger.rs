@@ -25,6 +25,8 @@ struct Piece {
 struct Open {
     /// Where it reads on, if each client gets all.
     cursor: Sequence,
+    /// Where it began, unless that was another one's place.
+    fresh: Option<Sequence>,
     /// Taken, and not yet sent.
     taken: Range<Sequence>,
     /// Sent: first those that are acknowledged and may be wanted again, then
@@ -103,14 +105,13 @@ impl Ledger {
     /// was that has gone the furthest behind, else at the position.
     pub(super) fn join(&mut self) -> Id {
         let lowest = (0..self.places.len()).min_by_key(|at| self.places[*at].at);
-        let cursor = match lowest {
-            Some(at) => self.places.swap_remove(at).at,
-            None => self.position(),
-        };
+        let place = lowest.map(|at| self.places.swap_remove(at).at);
+        let cursor = place.unwrap_or_else(|| self.position());
         let id = self.next_id;
         self.next_id += 1;
         let open = Open {
             cursor,
+            fresh: place.is_none().then_some(cursor),
             taken: cursor..cursor,
             pieces: VecDeque::new(),
             acknowledged: 0,
@@ -195,7 +196,10 @@ impl Ledger {
         let Some(open) = self.open.remove(&id) else { return };
         match self.clients {
             Clients::Repeat => {
-                self.places.push(Place { at: open.low().unwrap_or(open.cursor), left: now });
+                // Who came and went without a record has missed none.
+                if open.fresh != Some(open.cursor) {
+                    self.places.push(Place { at: open.low().unwrap_or(open.cursor), left: now });
+                }
                 self.frontier = position;
             }
             Clients::Share => {
