@@ -14,6 +14,7 @@ from pyspark_ngsi.connector import (
     NGSIAttribute,
     NGSIEventLD,
     NGSIEventv2,
+    ReplyToBroker,
     SemistructuredReplyToBroker,
     UnstructuredReplyToBroker,
     settings,
@@ -100,6 +101,4 @@ def test_a_reply_that_the_gateway_refuses_is_raised(gateway):
     with pytest.raises(Refused, match="404"):
         UnstructuredReplyToBroker("{}", "http://orion:1026/nowhere", "POST")
     with pytest.raises(OptionError, match="blueprint_file"):
-        from pyspark_ngsi.connector import ReplyToBroker
-
         ReplyToBroker([1], "http://orion:1026/v2/entities", "POST")

@@ -18,7 +18,7 @@ from pyspark_ngsi.errors import OptionError
 LEAST_PART = 200
 
 
-def Prime(  # noqa: N802
+def Prime(
     sparkcontext: SparkContext, window_seconds: float, storage: Any = None
 ) -> tuple[DStream[Any], StreamingContext]:
     """Make a DStream of the notifications of `RECV_SINGLETON`'s stream.
@@ -98,7 +98,7 @@ class _Listener(StreamingListener):
         super().__init__()
         self._progress = progress
 
-    def onBatchCompleted(self, batchCompleted: Any) -> None:  # noqa: N802, N803
+    def onBatchCompleted(self, batchCompleted: Any) -> None:
         """Acknowledge what the batch had, unless an output operation of it failed."""
         info = batchCompleted.batchInfo()
         failures = []
@@ -110,6 +110,4 @@ class _Listener(StreamingListener):
                 reason = reason.get() if reason.isDefined() else None
             if reason is not None:
                 failures.append(str(reason))
-        self._progress.completed(
-            info.batchTime().milliseconds(), failures[0] if failures else None
-        )
+        self._progress.completed(info.batchTime().milliseconds(), failures[0] if failures else None)

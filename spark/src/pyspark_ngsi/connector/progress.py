@@ -174,6 +174,6 @@ class Progress:
 
 
 def _token(stream: Stream, consumer: str) -> str:
-    """The same for the same job on the same machine, so that a restart need not wait."""
+    """Name a job: the same one on the same machine need not wait when it is started anew."""
     told = [socket.gethostname(), sys.argv[:1], stream.access.url, stream.name, consumer]
     return "connector-" + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]

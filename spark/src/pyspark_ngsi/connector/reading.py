@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ def records(
                 "GET",
                 f"{stream.path}/records",
                 query=query,
-                headers={"Accept-Encoding": "zstd"},
+                headers={"Accept-Encoding": "zstd"} if _can_unpack() else None,
             )
         except Gone as gone:
             earliest = min(int(gone.answer.get("earliest", until)), until)
@@ -74,6 +75,20 @@ def records(
                 f"{stream.access.url} gives no more of stream {stream.name} from {at} on"
             )
         at = reached
+
+
+@functools.cache
+def _can_unpack() -> bool:
+    """Without zstd the records take more of the line, and are the same.
+
+    A pyarrow that is newer than PySpark 3.5's NumPy cannot be imported.
+    """
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        _log.warning("records come unpacked, for pyarrow cannot be used: %s", error)
+        return False
+    return True
 
 
 def _lines(answer: Answer) -> list[bytes]:

@@ -22,7 +22,7 @@ METHODS = ("POST", "PUT", "PATCH", "DELETE")
 TIMEOUT_S = 30.0
 
 
-def ReplyToBroker(values: Iterable[Any], api_url: str, api_method: str = "POST") -> str:  # noqa: N802
+def ReplyToBroker(values: Iterable[Any], api_url: str, api_method: str = "POST") -> str:
     """Fill the blueprint (`REPL_SINGLETON.blueprint_file`) with values and send it.
 
     Each value takes the place of one `placeholder_string`, in order: text as it is,
@@ -41,7 +41,7 @@ def ReplyToBroker(values: Iterable[Any], api_url: str, api_method: str = "POST")
     return SemistructuredReplyToBroker(values, blueprint, api_url, api_method)
 
 
-def SemistructuredReplyToBroker(  # noqa: N802
+def SemistructuredReplyToBroker(
     values: Iterable[Any], body: str, api_url: str, api_method: str = "POST"
 ) -> str:
     """Fill the placeholders in `body` with values, in order, and send it."""
@@ -57,7 +57,7 @@ def SemistructuredReplyToBroker(  # noqa: N802
     return UnstructuredReplyToBroker(filled, api_url, api_method)
 
 
-def UnstructuredReplyToBroker(body: Any, api_url: str, api_method: str = "POST") -> str:  # noqa: N802
+def UnstructuredReplyToBroker(body: Any, api_url: str, api_method: str = "POST") -> str:
     """Send `body` (text, or what is JSON) to the path of `api_url`.
 
     It goes to the gateway of `REPL_SINGLETON`, or else of `RECV_SINGLETON`; with
@@ -118,6 +118,8 @@ def _send_plainly(method: str, api_url: str, path: str, body: bytes) -> str:
         finally:
             connection.close()
         if time.monotonic() + pause > deadline:
-            raise Unreachable(f"{method} {api_url} was not accepted within {retry_for:.0f} s: {problem}")
+            raise Unreachable(
+                f"{method} {api_url} was not accepted within {retry_for:.0f} s: {problem}"
+            )
         time.sleep(pause)
         pause = min(2 * pause, 10.0)
