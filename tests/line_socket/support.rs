@@ -90,8 +90,8 @@ impl<S: AsyncRead + Unpin> Lines<S> {
 /// A normalized notification of so many bytes at least; its content is told
 /// by its number.
 pub fn notification(number: usize, bytes: usize) -> Value {
-    let filler: String =
-        (0..bytes).map(|at| char::from(b'a' + (at * 7 + number) as u8 % 26)).collect();
+    let letters = "abcdefghijklmnopqrstuvwxyz".chars().cycle();
+    let filler: String = letters.skip(number % 26).step_by(7).take(bytes).collect();
     json!({"subscriptionId": "6b02ca0c7877078ce701fe9c", "data": [{
         "id": format!("urn:Press:{number}"), "type": "Press",
         "number": {"type": "Number", "value": number, "metadata": {}},

@@ -38,7 +38,6 @@ class Progress:
         self._completed: set[int] = set()
         self._next: int | None = None
         self._acknowledged: int | None = None
-        self._failed = False
         self._broken: GatewayError | None = None
         self._thread: threading.Thread | None = None
 
@@ -130,20 +129,18 @@ class Progress:
         """Note the end of a batch. After a failed one nothing is acknowledged any more."""
         with self._condition:
             if failure is not None:
-                if not self._failed:
-                    _log.error(
-                        "a batch failed; it and what follows comes again when the job is "
-                        "started anew: %s",
-                        failure.splitlines()[0] if failure else "",
-                    )
-                self._failed = True
+                _log.error(
+                    "a batch failed; it and what follows comes again when the job is "
+                    "started anew: %s",
+                    failure.splitlines()[0] if failure else "",
+                )
+                # Its range stays, and holds up all behind it.
+                return
             self._completed.add(batch_ms)
             self._condition.notify_all()
 
     def _due(self) -> int | None:
         """Give the end of what is completed without a gap, where that has moved."""
-        if self._failed:
-            return None
         end = None
         for batch_ms in sorted(self._ranges):
             if batch_ms not in self._completed:
