@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT
 
 # Where an old PySpark is; scripts/test-spark sets it.
-OLD = os.environ.get("NGSI_FERRY_PYSPARK_35", "/work/venvs/3.5.9/bin/python")
+OLD = os.environ.get("NGSI_FERRY_PYSPARK_35", "")
 
 
 def pythons():

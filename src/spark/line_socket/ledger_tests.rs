@@ -114,6 +114,7 @@ fn each_client_gets_all_and_one_that_comes_back_goes_on_where_it_was() {
 fn a_place_that_nobody_comes_back_to_holds_the_others_for_its_time_only() {
     let mut ledger = ledger(Clients::Repeat, Window::Records(0));
     let (one, other) = (ledger.join(), ledger.join());
+    send(&mut ledger, one, 1, &mut 0);
     let then = Instant::now();
     ledger.leave(one, then);
     let mut wire = 0;
@@ -126,5 +127,16 @@ fn a_place_that_nobody_comes_back_to_holds_the_others_for_its_time_only() {
     // The last one's place stays: nobody else reads on.
     ledger.leave(other, then);
     ledger.expire_places(then + 2 * EXPIRY);
+    assert_eq!(ledger.position(), 5);
+}
+
+#[test]
+fn who_comes_and_goes_without_a_record_leaves_no_place() {
+    let mut ledger = ledger(Clients::Repeat, Window::Records(0));
+    let (one, other) = (ledger.join(), ledger.join());
+    ledger.leave(one, Instant::now());
+    let mut wire = 0;
+    send(&mut ledger, other, 5, &mut wire);
+    ledger.acknowledged(other, wire);
     assert_eq!(ledger.position(), 5);
 }
