@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::orion::replay;
 use crate::record::{Sequence, trusted_ms};
+use crate::spark::line_socket;
 use crate::store::{HoleReason, Log, LogStatus, Store};
 use crate::{tls, write_back};
 pub use remotes::{RemoteStatus, ReplicaStatus};
@@ -47,6 +48,9 @@ pub struct Status {
     pub write_backs: WriteBacksStatus,
     /// How the replay fares; none where no gateway runs.
     pub replay: Option<replay::Status>,
+    /// How line sockets fare; none where no gateway runs.
+    #[serde(default)]
+    pub line_sockets: Vec<line_socket::Status>,
     /// Why the gateway cannot do its work now; `/ready` says the same.
     #[serde(default)]
     pub problems: Vec<String>,
@@ -197,6 +201,7 @@ impl Status {
             gateways,
             write_backs,
             replay: None,
+            line_sockets: Vec::new(),
             problems: Vec::new(),
             disk_free_bytes: store.disk().free(),
             bytes_in_flight: 0,

@@ -17,6 +17,7 @@ const TABLES: [(&str, &str); 12] = [
     ("spark", "[spark]"),
     ("client", "[[client]]"),
     ("pass_through", "[pass_through]"),
+    ("line_socket", "[[line_socket]]"),
     ("orion", "[orion]"),
     ("orion.target", "[[orion.target]]"),
     ("admin", "[admin]"),

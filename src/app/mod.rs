@@ -25,6 +25,7 @@ use crate::orion::intake::Intake;
 use crate::orion::{IntakeMetrics, replay};
 use crate::serve::Limits;
 use crate::spark::api::Api;
+use crate::spark::line_socket::{self, LineSocket};
 use crate::spark::{Access, Outboxes, PassThrough, SparkMetrics, Staging};
 use crate::status::Certificate;
 use crate::store::{self, Store};
@@ -51,6 +52,7 @@ struct Gateway {
     staging: Arc<Staging>,
     outboxes: Arc<Outboxes>,
     pass_through: PassThrough,
+    line_sockets: Vec<LineSocket>,
     replay: replay::Replay,
     dead_letters: DeadLetters,
     registry: Registry,
@@ -63,6 +65,7 @@ struct Tls {
     spark: Arc<Acceptor>,
     intake: Option<Arc<Acceptor>>,
     pass_through: Option<Arc<Acceptor>>,
+    line_sockets: Vec<Option<Arc<Acceptor>>>,
 }
 
 /// Runs the gateway until it is told to stop. `started` is told the
@@ -127,6 +130,7 @@ impl Gateway {
                 config.pass_through.cert.as_deref(),
                 config.pass_through.key.as_deref(),
             )?,
+            line_sockets: credentials::line_socket_tls(config)?,
         };
         let access = Arc::new(ArcSwap::from_pointee(credentials::access(config)?));
         let pass_through_access = credentials::pass_through_access(config)?;
@@ -157,6 +161,17 @@ impl Gateway {
             body_timeout: config.spark.body_timeout,
             metrics: spark_metrics.clone(),
         };
+        let mut line_sockets = Vec::new();
+        let line_socket_metrics = line_socket::Metrics::register(&mut registry);
+        // Clients that take nothing hold what is read for them: they leave
+        // the other readers half of what those share.
+        let line_socket_budget = spark_budget.half();
+        for socket in &config.line_socket {
+            let (socket, budget) = (socket.clone(), line_socket_budget.clone());
+            let access = Arc::clone(&access);
+            let made = LineSocket::new(socket, &store, budget, access, &line_socket_metrics);
+            line_sockets.push(made.await?);
+        }
         let intake = Intake::new(
             config.intake.clone(),
             Arc::clone(&rules),
@@ -196,6 +211,7 @@ impl Gateway {
             staging,
             outboxes,
             pass_through,
+            line_sockets,
             replay,
             dead_letters,
             registry,
@@ -223,6 +239,7 @@ impl Gateway {
             replay: self.replay.handle(),
             budget: self.budget,
             certificates,
+            line_sockets: self.line_sockets.iter().map(LineSocket::handle).collect(),
             health: health.clone(),
             registry: self.registry,
             stop: stop.clone(),
@@ -235,6 +252,10 @@ impl Gateway {
         tasks.spawn("staging", self.staging.run(stop.clone()));
         tasks.spawn("outboxes", self.outboxes.run(stop.clone()));
         tasks.spawn("replay", run_replay(self.replay, stop.clone()));
+        let sockets = self.line_sockets.into_iter().zip(listeners.line_sockets);
+        for ((socket, listener), tls) in sockets.zip(tls.line_sockets) {
+            tasks.spawn("line socket", socket.run(listener, tls, stop.clone()));
+        }
         if let Some(listener) = listeners.pass_through {
             let limits = Limits {
                 connections: config.spark.max_connections,
@@ -258,7 +279,8 @@ impl Gateway {
 impl Tls {
     fn acceptors(&self) -> Vec<Arc<Acceptor>> {
         let all = [Some(&self.spark), self.intake.as_ref(), self.pass_through.as_ref()];
-        all.into_iter().flatten().cloned().collect()
+        let line_sockets = self.line_sockets.iter().flatten();
+        all.into_iter().flatten().chain(line_sockets).cloned().collect()
     }
 }
 

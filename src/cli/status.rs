@@ -10,6 +10,7 @@ use super::print_line;
 use super::table::{ago, bytes, count, span, table};
 use crate::config::Config;
 use crate::orion::dead_letters::DeadLetters;
+use crate::spark::line_socket;
 use crate::status::{DamagedLog, LostRange, RemoteStatus, Status, StreamStatus};
 
 #[derive(Debug, clap::Args)]
@@ -51,6 +52,7 @@ fn render(status: &Status) -> String {
         text += &gateways(status);
         text += "\n";
     }
+    text += &line_sockets(status);
     text += &write_backs(status);
     for notice in notices(status) {
         text += "! ";
@@ -152,6 +154,26 @@ fn gateways(status: &Status) -> String {
     }
     let head = ["GATEWAY", "STREAM", "RECORDS", "ON DISK", "NEXT", "LAG", "HEARD", "WRITE-BACKS"];
     table(&head, &rows)
+}
+
+fn line_sockets(status: &Status) -> String {
+    if status.line_sockets.is_empty() {
+        return String::new();
+    }
+    let row = |socket: &line_socket::Status| {
+        vec![
+            socket.listen.clone(),
+            socket.stream.clone(),
+            socket.consumer.clone(),
+            socket.clients.to_string(),
+            count(socket.position),
+            count(socket.sent),
+            count(socket.left_out),
+        ]
+    };
+    let rows: Vec<_> = status.line_sockets.iter().map(row).collect();
+    let heads = ["LINE SOCKET", "STREAM", "CONSUMER", "CLIENTS", "POSITION", "SENT", "LEFT OUT"];
+    table(&heads, &rows) + "\n"
 }
 
 fn write_backs(status: &Status) -> String {
