@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ class Gateway:
             self.process = subprocess.Popen(
                 [binary(), "run"],
                 cwd=self.folder,
-                env={**os.environ, **environment},
+                env={**foreign_environment(), **environment},
                 stdout=log,
                 stderr=log,
             )
@@ -116,6 +117,15 @@ class Gateway:
             assert answer.status == 204, answer.status
         connection.close()
 
+    def metrics(self) -> str:
+        """What the admin listener says, as OpenMetrics."""
+        return self.admin("metrics")
+
+    def admin(self, path: str) -> str:
+        address = f"http://127.0.0.1:{self.ports['ADMIN']}/{path}"
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            return answer.read().decode()
+
     def options(self) -> dict[str, str]:
         """What a job on this machine needs to reach it."""
         pki = self.data_dir / "pki"
@@ -125,6 +135,11 @@ class Gateway:
             "certFile": str(pki / "client.pem"),
             "keyFile": str(pki / "client.key"),
         }
+
+
+def foreign_environment() -> dict[str, str]:
+    """What is not the gateway's: it refuses variables of its own that it does not know."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("NGSI_FERRY_")}
 
 
 def free_port() -> int:

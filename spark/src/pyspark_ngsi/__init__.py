@@ -11,3 +11,10 @@ from pyspark_ngsi.errors import GatewayError
 
 __version__ = "0.1.0"
 __all__ = ["GatewayError", "__version__"]
+
+try:
+    from pyspark_ngsi.source import DefaultSource
+except ImportError:  # Spark 3.5 has no Python data sources.
+    pass
+else:
+    __all__ += ["DefaultSource"]
