@@ -68,12 +68,12 @@ class Gateway:
             "ORION__URL": NO_ORION,
             **self.settings,
         }
-        environment = {f"NGSI_FERRY_{name}": value for name, value in variables.items()}
+        self.environment = {f"NGSI_FERRY_{name}": value for name, value in variables.items()}
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [binary(), "run"],
                 cwd=self.folder,
-                env={**foreign_environment(), **environment},
+                env={**foreign_environment(), **self.environment},
                 stdout=log,
                 stderr=log,
             )
@@ -116,6 +116,20 @@ class Gateway:
             answer.read()
             assert answer.status == 204, answer.status
         connection.close()
+
+    def command(self, *arguments: str) -> str:
+        """What a command of the gateway's program prints."""
+        environment = {**foreign_environment(), **self.environment}
+        done = subprocess.run(
+            [binary(), *arguments],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def metrics(self) -> str:
         """What the admin listener says, as OpenMetrics."""

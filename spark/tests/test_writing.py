@@ -272,7 +272,7 @@ def test_a_job_without_the_right_to_write_back_is_told_so(spark, gateways):
     edge.stop()
     edge.settings["CONFIG"] = str(edge.folder / "ngsi-ferry.toml")
     edge.start()
-    with pytest.raises(Exception, match="not granted .write-back."):
+    with pytest.raises(Exception, match=r"not granted .write-back."):
         write(spark.sql("SELECT 'urn:P:1' AS id, 1 AS t"), edge)
 
 
