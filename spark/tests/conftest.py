@@ -68,12 +68,14 @@ class Gateway:
             "ORION__URL": NO_ORION,
             **self.settings,
         }
-        self.environment = {f"NGSI_FERRY_{name}": value for name, value in variables.items()}
+        # Those that begin so are settings of the gateway; the tests' own are none.
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("NGSI_FERRY_")}
+        self.environment |= {f"NGSI_FERRY_{name}": value for name, value in variables.items()}
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [binary(), "run"],
                 cwd=self.folder,
-                env={**foreign_environment(), **self.environment},
+                env=self.environment,
                 stdout=log,
                 stderr=log,
             )
@@ -119,11 +121,10 @@ class Gateway:
 
     def command(self, *arguments: str) -> str:
         """What a command of the gateway's program prints."""
-        environment = {**foreign_environment(), **self.environment}
         done = subprocess.run(
             [binary(), *arguments],
             cwd=self.folder,
-            env=environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=DEADLINE_S,
@@ -149,11 +150,6 @@ class Gateway:
             "certFile": str(pki / "client.pem"),
             "keyFile": str(pki / "client.key"),
         }
-
-
-def foreign_environment() -> dict[str, str]:
-    """What is not the gateway's: it refuses variables of its own that it does not know."""
-    return {k: v for k, v in os.environ.items() if not k.startswith("NGSI_FERRY_")}
 
 
 def free_port() -> int:

@@ -18,7 +18,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, until
+from conftest import until
 from orion import Orion
 
 ROWS = int(os.environ.get("NGSI_FERRY_SPARK_ROWS", "2000"))
@@ -52,12 +52,11 @@ class Job:
         }
         file = folder / f"settings-{life}.json"
         file.write_text(json.dumps(settings))
-        path = f"{ROOT / 'spark' / 'src'}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         self.log = folder / f"job-{life}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, Path(__file__).with_name("writing_job.py"), file],
-                env={**os.environ, "PYSPARK_PYTHON": sys.executable, "PYTHONPATH": path},
+                env={**os.environ, "PYSPARK_PYTHON": sys.executable},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
