@@ -11,3 +11,13 @@ from pyspark_ngsi.errors import GatewayError
 
 __version__ = "0.1.0"
 __all__ = ["GatewayError", "__version__"]
+
+try:
+    import pyspark.sql.datasource  # noqa: F401
+except ImportError:
+    # Spark 3.5 has no data sources in Python; there the rest of the package is used.
+    pass
+else:
+    from pyspark_ngsi.source import DefaultSource as DefaultSource
+
+    __all__ += ["DefaultSource"]
