@@ -67,12 +67,14 @@ class Gateway:
             "ORION__URL": NO_ORION,
             **self.settings,
         }
-        environment = {f"NGSI_FERRY_{name}": value for name, value in variables.items()}
+        # Those that begin so are settings of the gateway; the tests' own are none.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("NGSI_FERRY_")}
+        environment |= {f"NGSI_FERRY_{name}": value for name, value in variables.items()}
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [binary(), "run"],
                 cwd=self.folder,
-                env={**os.environ, **environment},
+                env=environment,
                 stdout=log,
                 stderr=log,
             )
