@@ -26,8 +26,11 @@ __all__ = [
 ]
 
 try:
-    from pyspark_ngsi.source import DefaultSource
-except ImportError:  # Spark 3.5 has no Python data sources.
+    import pyspark.sql.datasource  # noqa: F401
+except ImportError:
+    # Spark 3.5 has no data sources in Python; there the rest of the package is used.
     pass
 else:
+    from pyspark_ngsi.source import DefaultSource as DefaultSource
+
     __all__ += ["DefaultSource"]

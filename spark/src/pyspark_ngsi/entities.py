@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as f
 from pyspark.sql import types as t
 
-from pyspark_ngsi import notification
+from pyspark_ngsi import notifications
 from pyspark_ngsi.errors import OptionError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _FROM_LINE = ("service", "servicePath", "correlator")
 _FROM_BODY = ("subscriptionId", "ngsiVersion", "notifiedAt")
+_LINK = re.compile(r"<([^>]*)>[^,]*json-ld#context")
 _OF_ENTITY = ("entityId", "entityType", "entityIndex", "attrs", "context", "problem")
 
 
@@ -52,17 +53,12 @@ def entities(df: DataFrame) -> DataFrame:
         for batch in batches:
             yield _expand(batch, [field.name for field in kept], made, whole)
 
-    rows = df.select(*wanted).mapInArrow(each, t.StructType(fields))
-    # Of any zone in the text; what is no time is null.
-    moment = f.col("notifiedAt")
-    moment = (
-        moment.try_cast("timestamp") if hasattr(moment, "try_cast") else moment.cast("timestamp")
-    )
-    return rows.withColumn("notifiedAt", moment)
+    return df.select(*wanted).mapInArrow(each, t.StructType(fields))
 
 
 def _type(name: str) -> t.DataType:
-    return t.IntegerType() if name == "entityIndex" else t.StringType()
+    others = {"entityIndex": t.IntegerType(), "notifiedAt": t.TimestampType()}
+    return others.get(name, t.StringType())
 
 
 def _expand(
@@ -72,51 +68,71 @@ def _expand(
 
     places: list[int] = []
     columns: dict[str, list[Any]] = {name: [] for name in made}
-    for place, (body, headers, problem) in enumerate(_whole(batch) if whole else _bodies(batch)):
-        told = notification.read(body, headers)
+    for place, line in enumerate(_lines(batch) if whole else _bodies(batch)):
+        body, headers = line.get("body"), line.get("headers") or {}
+        told = notifications.read(body, headers, line.get("path"))
         about = {
             "service": headers.get("fiware-service") or headers.get("ngsild-tenant"),
             "servicePath": headers.get("fiware-servicepath"),
             "correlator": headers.get("fiware-correlator"),
-            "subscriptionId": told.subscription,
+            "subscriptionId": told.subscription_id,
             "ngsiVersion": told.version,
             "notifiedAt": told.notified_at,
-            "context": told.context,
+            "context": _context(body, headers),
         }
-        for one in told.entities:
+        for row in told.rows:
             places.append(place)
             about |= {
-                "entityId": one.id,
-                "entityType": one.type,
-                "entityIndex": one.index,
-                "attrs": one.attrs,
-                "problem": problem or one.problem,
+                "entityId": row.entity_id,
+                "entityType": row.entity_type,
+                "entityIndex": row.index,
+                "attrs": row.attrs,
+                "problem": line.get("problem") or row.problem,
             }
             for name, values in columns.items():
                 values.append(about[name])
     rows = batch.select(kept).take(pa.array(places, pa.int64())) if kept else None
     arrays = list(rows.columns) if rows is not None else []
-    for name, values in columns.items():
-        arrays.append(pa.array(values, pa.int32() if name == "entityIndex" else pa.string()))
+    types = {"entityIndex": pa.int32(), "notifiedAt": pa.timestamp("us", tz="UTC")}
+    arrays += [pa.array(values, types.get(name, pa.string())) for name, values in columns.items()]
     return pa.RecordBatch.from_arrays(arrays, names=[*kept, *made])
 
 
-def _bodies(batch: pyarrow.RecordBatch) -> Iterator[tuple[str | None, dict[str, str], None]]:
+def _context(body: str | None, headers: Mapping[str, Any]) -> str | None:
+    """Give the @context that the body holds, or the header Link names."""
+    if body and '"@context"' in body:
+        try:
+            found = _context_in(json.loads(body))
+        except (ValueError, RecursionError):
+            found = None
+        if found is not None:
+            return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+    link = _LINK.search(headers.get("link") or "")
+    return link[1] if link else None
+
+
+def _context_in(document: Any) -> Any:
+    while isinstance(document, dict) and "@context" not in document:
+        document = document.get("data")
+        # With a context of its own each entity has the same one.
+        document = document[0] if isinstance(document, list) and document else document
+    return document.get("@context") if isinstance(document, dict) else None
+
+
+def _bodies(batch: pyarrow.RecordBatch) -> Iterator[dict[str, Any]]:
     bodies = batch.column("body").to_pylist()
     headers: list[Any] = [None] * len(bodies)
     if "headers" in batch.schema.names:
         headers = batch.column("headers").to_pylist()
     for body, given in zip(bodies, headers):
-        yield body, {name.lower(): value or "" for name, value in given or ()}, None
+        yield {"body": body, "headers": {name.lower(): value for name, value in given or ()}}
 
 
-def _whole(batch: pyarrow.RecordBatch) -> Iterator[tuple[str | None, dict[str, str], str | None]]:
+def _lines(batch: pyarrow.RecordBatch) -> Iterator[dict[str, Any]]:
     for text in batch.column("line").to_pylist():
         try:
             line = json.loads(text)
-            headers = {str(k): str(v) for k, v in line.get("headers", {}).items()}
+            headers = line.get("headers") or {}
+            yield {**line, "headers": {str(k): str(v) for k, v in headers.items()}}
         except (TypeError, ValueError, AttributeError) as error:
-            yield None, {}, f"the line is none of the gateway's: {error}"
-            continue
-        problem = "the body is not UTF-8" if "body_base64" in line else None
-        yield line.get("body"), headers, problem
+            yield {"problem": f"the line is none of the gateway's: {error}"}
