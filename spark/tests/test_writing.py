@@ -298,3 +298,49 @@ def test_a_relay_that_does_not_know_the_gateway_says_so(spark, edge):
 def test_the_gateway_can_be_reached_by_the_tests_own_means(edge):
     (access,) = Access.from_options(edge.options())
     assert request(access, "GET", "/v1/streams").json()["gateway"] == "edge1"
+
+
+def test_a_streaming_query_finds_ngsi_by_its_name_alone(spark, edge, orion, tmp_path):
+    rows = tmp_path / "rows"
+    spark.range(5).selectExpr("concat('urn:P:', id) AS id", "id AS n").write.json(str(rows))
+    stream = spark.readStream.schema("id string, n long").json(str(rows))
+
+    def run(checkpoint: str) -> None:
+        query = stream.writeStream.format("ngsi").options(**edge.options())
+        query = query.option("checkpointLocation", str(tmp_path / checkpoint))
+        query.trigger(availableNow=True).start().awaitTermination()
+
+    run("one")
+    run("one")
+    assert len(applied(orion, 5)) == 5
+    # A new checkpoint is a new query.
+    run("two")
+    assert len(applied(orion, 10)) == 10
+
+
+def test_each_batch_of_a_foreach_batch_counts_once(spark, edge, orion, tmp_path):
+    rows = tmp_path / "rows"
+    spark.range(0, 50, 1, 4).selectExpr("'urn:P:1' AS id", "id AS n").write.json(str(rows))
+    stream = spark.readStream.schema("id string, n long").json(str(rows))
+
+    def twice(batch, number):
+        ordered = batch.repartition("id").sortWithinPartitions("n")
+        for _ in range(2):
+            write(ordered, edge, txnAppId="sink", txnVersion=number)
+
+    query = stream.writeStream.foreachBatch(twice)
+    query = query.option("checkpointLocation", str(tmp_path / "checkpoint"))
+    query.trigger(availableNow=True).start().awaitTermination()
+    numbers = [shape(one)[2]["n"]["value"] for one in applied(orion, 50)]
+    assert numbers == list(range(50))
+
+
+def test_a_row_that_was_read_goes_back_as_it_came(spark, edge, orion):
+    attrs = {"temperature": {"type": "Number", "value": 21.5, "metadata": {}}}
+    body = {"subscriptionId": "s", "data": [{"id": "urn:P:1", "type": "P", **attrs}]}
+    edge.notify("default", body, {"Fiware-Service": "plant1", "Ngsiv2-AttrsFormat": "normalized"})
+    read = spark.read.format("ngsi").options(**edge.options()).option("stream", "default").load()
+    columns = ("gateway", "service", "servicePath", "entityId", "entityType", "attrs")
+    write(read.select(*columns), edge)
+    applied(orion, 1)
+    assert orion.entity("urn:P:1", "plant1")["temperature"] == attrs["temperature"]
