@@ -12,6 +12,7 @@ that, nor a text value that holds such JSON: read those with `get_json_object`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Union
 
 from pyspark.sql import Column, DataFrame
@@ -40,30 +41,13 @@ def attr(
     `datasetId` it is the one of `dataset_id`, by default the one without a
     datasetId, or else the first.
     """
-    attribute = _instance(source, name, dataset_id)
-    part = _parts(attribute)
-    # A simplified value is the attribute itself. Only what begins like an object
-    # is looked into: most values in a simplified format are not.
-    normalized = part("type").isNotNull() & part("value").isNotNull()
-    null = part("type").isNotNull() & part("metadata").isNotNull()
-    ld = f.coalesce(*(part(one) for one in _LD_VALUES), part("value"))
-    is_v2 = _is_v2(source)
-    value = (
-        f.when(~attribute.startswith("{"), attribute)
-        .when(normalized, part("value"))
-        .when(null, f.lit(None))
-    )
-    if is_v2 is None:
-        value = value.when(ld.isNotNull(), ld)
-    else:
-        value = value.when(~is_v2 & ld.isNotNull(), ld)
-    return as_type(value.otherwise(attribute), type)
+    v2 = _is_v2(source)
+    return as_type(_once(_attribute(source, name, dataset_id), lambda one: _value(one, v2)), type)
 
 
 def attr_type(source: Source, name: str) -> Column:
     """Give an attribute's type (`Number`, `Property`, …); null in simplified formats."""
-    attribute = _instance(source, name, None)
-    return f.when(attribute.startswith("{"), _parts(attribute)("type"))
+    return _part(_attribute(source, name, None), "type")
 
 
 def attr_metadata(source: Source, name: str, item: str, type: str = "string") -> Column:
@@ -72,15 +56,18 @@ def attr_metadata(source: Source, name: str, item: str, type: str = "string") ->
     In NGSIv2 the value of a metadata item, in NGSI-LD a member of the attribute
     (`unitCode`, `datasetId`) or the value of an attribute of the attribute.
     """
-    attribute = _instance(source, name, None)
-    own, inner = _checked(item), _parts(attribute)
-    found = f.coalesce(
-        f.get_json_object(attribute, f"$['metadata']['{own}']['value']"),
-        f.get_json_object(attribute, f"$['{own}']['value']"),
-        f.get_json_object(attribute, f"$['{own}']['object']"),
-        inner(own),
-    )
-    return as_type(f.when(attribute.startswith("{"), found), type)
+    own = _checked(item)
+
+    def read(attribute: Column) -> Column:
+        found = f.coalesce(
+            f.get_json_object(attribute, f"$['metadata']['{own}']['value']"),
+            f.get_json_object(attribute, f"$['{own}']['value']"),
+            f.get_json_object(attribute, f"$['{own}']['object']"),
+            _part(attribute, own),
+        )
+        return f.when(attribute.startswith("{"), found)
+
+    return as_type(_once(_attribute(source, name, None), read), type)
 
 
 def observed_at(source: Source, name: str) -> Column:
@@ -110,8 +97,37 @@ def as_type(text: Column, type: str) -> Column:
     return text.try_cast(kind) if hasattr(text, "try_cast") else text.cast(kind)
 
 
-def _instance(source: Source, name: str, dataset_id: str | None) -> Column:
-    attribute = f.get_json_object(_attrs(source), f"$['{_checked(name)}']")
+def _attribute(source: Source, name: str, dataset_id: str | None) -> Column:
+    """Give an attribute as it was sent; of several instances the one that is asked for."""
+    member = f.get_json_object(_attrs(source), f"$['{_checked(name)}']")
+    return _once(member, lambda text: _instance(text, dataset_id))
+
+
+def _once(text: Column, read: Callable[[Column], Column]) -> Column:
+    """Read `text` many times, but work it out once.
+
+    Catalyst does not share what stands in the branches of a CASE; the variable of
+    a lambda has its value. A third cheaper on normalized attributes (15 and 10 CPU s per million).
+    """
+    return f.get(f.transform(f.array(text), read), f.lit(0))
+
+
+def _value(attribute: Column, v2: Column | None) -> Column:
+    # A simplified value is the attribute itself; most do not begin like an object.
+    normalized, null = _part(attribute, "value"), _part(attribute, "metadata").isNotNull()
+    typed = _part(attribute, "type").isNotNull()
+    ld = f.coalesce(*(_part(attribute, one) for one in _LD_VALUES), _part(attribute, "value"))
+    is_ld = ld.isNotNull() if v2 is None else ~v2 & ld.isNotNull()
+    return (
+        f.when(~attribute.startswith("{"), attribute)
+        .when(typed & normalized.isNotNull(), normalized)
+        .when(typed & null, f.lit(None))
+        .when(is_ld, ld)
+        .otherwise(attribute)
+    )
+
+
+def _instance(attribute: Column, dataset_id: str | None) -> Column:
     instances = f.from_json(attribute, "array<string>")
 
     def dataset(instance: Column) -> Column:
@@ -127,8 +143,8 @@ def _instance(source: Source, name: str, dataset_id: str | None) -> Column:
     return f.when(several, named).when(alone, attribute)
 
 
-def _parts(attribute: Column):  # noqa: ANN202
-    return lambda member: f.get_json_object(attribute, f"$['{member}']")
+def _part(attribute: Column, member: str) -> Column:
+    return f.get_json_object(attribute, f"$['{member}']")
 
 
 def _attrs(source: Source) -> Column:
