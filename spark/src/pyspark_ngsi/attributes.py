@@ -94,7 +94,7 @@ def as_type(text: Column, type: str) -> Column:
         # NGSI-LD may wrap it: {"@type": "DateTime", "@value": "…"}.
         text = f.coalesce(f.get_json_object(text, "$['@value']"), text)
     # Since 4.0, where a cast that fails would end the query; 3.5 gives null.
-    return text.try_cast(kind) if hasattr(text, "try_cast") else text.cast(kind)
+    return text.try_cast(kind) if hasattr(Column, "try_cast") else text.cast(kind)
 
 
 def _attribute(source: Source, name: str, dataset_id: str | None) -> Column:
@@ -109,7 +109,7 @@ def _once(text: Column, read: Callable[[Column], Column]) -> Column:
     Catalyst does not share what stands in the branches of a CASE; the variable of
     a lambda has its value. A third cheaper on normalized attributes (15 and 10 CPU s per million).
     """
-    return f.get(f.transform(f.array(text), read), f.lit(0))
+    return f.transform(f.array(text), read).getItem(0)
 
 
 def _value(attribute: Column, v2: Column | None) -> Column:
@@ -136,11 +136,16 @@ def _instance(attribute: Column, dataset_id: str | None) -> Column:
     several = attribute.startswith("[") & f.exists(instances, lambda one: dataset(one).isNotNull())
     if dataset_id is None:
         default = f.filter(instances, lambda one: dataset(one).isNull())
-        chosen = f.coalesce(f.get(default, f.lit(0)), f.get(instances, f.lit(0)))
+        chosen = f.coalesce(_first(default), _first(instances))
         return f.when(several, chosen).otherwise(attribute)
-    named = f.get(f.filter(instances, lambda one: dataset(one) == dataset_id), f.lit(0))
+    named = _first(f.filter(instances, lambda one: dataset(one) == dataset_id))
     alone = attribute.startswith("{") & (dataset(attribute) == dataset_id)
     return f.when(several, named).when(alone, attribute)
+
+
+def _first(texts: Column) -> Column:
+    # Not `get`, which 3.5 cannot resolve on what a lambda gives.
+    return f.when(f.size(texts) > 0, texts.getItem(0))
 
 
 def _part(attribute: Column, member: str) -> Column:
