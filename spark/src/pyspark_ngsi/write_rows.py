@@ -151,24 +151,25 @@ class RowEncoder:
         key_values = options.attrs_format == "keyValues" and "attrs" in self.places
         method, path, members = make(operation, entity, kind, key_values)
         headers = self._headers(row)
-        context = self._text(row, "context")
-        try:
-            context = options.context if context is None else checked_context(context)
-        except OptionError as error:
-            raise BadValue(str(error)) from None
-        if members is None:
-            members, attributes, in_body = "", "", False
-        else:
-            in_body = bool(context) and context.startswith(("{", "["))
-        if context and in_body:
-            members += f',"@context": {_one_line(context)}'
-            headers["Content-Type"] = "application/ld+json"
-        elif context and not context.startswith(("{", "[")):
+        context = self._context(row)
+        if context and context.startswith(("{", "[")):
+            # A DELETE has no body to put it into, and no name in it to expand.
+            if members is not None:
+                members += f',"@context": {_one_line(context)}'
+                headers["Content-Type"] = "application/ld+json"
+        elif context:
             headers["Link"] = _LINK.format(context)
-        if method == "DELETE":
+        if members is None:
             return method, path, headers, ""
         body = "{" + ",".join(part for part in (members.lstrip(","), attributes) if part) + "}"
         return method, path, headers, f"[{body}]" if path.startswith(_LD_UPSERT) else body
+
+    def _context(self, row: Sequence[Any]) -> str | None:
+        given = self._text(row, "context") if self.options.api == "ld" else None
+        try:
+            return self.options.context if given is None else checked_context(given)
+        except OptionError as error:
+            raise BadValue(str(error)) from None
 
     def _headers(self, row: Sequence[Any]) -> dict[str, str]:
         service = self._text(row, "service") or self.options.service
