@@ -1,6 +1,6 @@
 """A query into Orion that is killed again and again: each write is applied once.
 
-`NGSI_FERRY_SPARK_ROWS` rows (2,000), `NGSI_FERRY_SPARK_ROUNDS` blows (4), and
+`NGSI_FERRY_SPARK_ROWS` rows (2,000), `NGSI_FERRY_SPARK_ROUNDS` blows (3), and
 `NGSI_FERRY_SEED` for what chance decides.
 """
 
@@ -22,7 +22,7 @@ from conftest import until
 from orion import Orion
 
 ROWS = int(os.environ.get("NGSI_FERRY_SPARK_ROWS", "2000"))
-ROUNDS = int(os.environ.get("NGSI_FERRY_SPARK_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("NGSI_FERRY_SPARK_ROUNDS", "3"))
 SEED = int(os.environ.get("NGSI_FERRY_SEED", "0")) or random.randrange(1 << 32)
 ENTITIES = 20
 # Enough of them that a query is alive when its turn to be killed comes.
