@@ -33,7 +33,7 @@ pub use config::{Clients, Config, Form, Window};
 pub use metrics::Metrics;
 pub use socket::Status;
 
-use super::access::{Access, Right};
+use super::access::{Access, On, Right};
 use crate::budget::Budget;
 use crate::serve::Client;
 use crate::store::{AppendError, PositionError, Store};
@@ -201,7 +201,8 @@ async fn greet(
         let access = access.load();
         let who = access.identify(&client, &HeaderMap::new());
         let who = who.ok_or("its certificate has no DNS name, or a denied one")?;
-        if !access.may(&who, Right::Read, Some(socket.log.name())) {
+        let on = On { stream: Some(socket.log.name()), ..On::default() };
+        if !access.may(&who, Right::Read, on) {
             return Err(format!(
                 "{} is not granted \"read\" on this stream; see [[client]]",
                 who.0
