@@ -7,7 +7,7 @@ use ngsi_ferry::config::{self, Config, Settings};
 use toml::Value;
 
 /// Every table of the configuration, with its heading.
-const TABLES: [(&str, &str); 12] = [
+const TABLES: [(&str, &str); 13] = [
     ("", ""),
     ("intake", "[intake]"),
     ("route", "[[route]]"),
