@@ -147,7 +147,7 @@ class Driver:
                 why = ranges.WHY.get(str(gone.answer.get("reason")), str(gone))
                 ranges.lost(one, at.seq, after, why, True)
         place = Place(at.epoch, at.seq)
-        return Step(stream.key, place, here.next, is_new, stream.bytes_per_record)
+        return Step(stream.key, place, here, is_new, stream.bytes_per_record)
 
     def _judge_lost_log(self, stream: Stream, at: Place) -> None:
         """Raise or warn for a log that is not there any more, unless it was read to its end."""
