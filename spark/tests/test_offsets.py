@@ -61,6 +61,9 @@ def test_numbers_without_records_fill_no_batch():
     assert one.taking(49).seq == 99
     assert one.taking(60).seq == 65_546
     assert one.taking(150).seq == 65_636
+    cut = offsets.without_holes(Span("a", "e", 50, 65_600), log)
+    assert cut == [Span("a", "e", 50, 100), Span("a", "e", 65_536, 65_600)]
+    assert offsets.without_holes(Span("a", "e", 200, 300), log) == []
     only_a_hole = Step("a", Place("e", 5), Epoch("e", 0, 9, ((5, 9),)), False)
     assert only_a_hole.taking(only_a_hole.available).seq == 9
 

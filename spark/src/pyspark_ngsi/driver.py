@@ -81,7 +81,12 @@ class Driver:
             at = start.places.get(key)
             if place.earlier is not None and at is not None and key in streams:
                 self._judge_blind(streams[key], at, place)
-        return [Range.of(streams[s.key], s.epoch, s.begin, s.end) for s in spans]
+        parts = []
+        for span in spans:
+            current = streams[span.key].current
+            is_current = current.epoch == span.epoch
+            parts += offsets.without_holes(span, current) if is_current else [span]
+        return [Range.of(streams[s.key], s.epoch, s.begin, s.end) for s in parts]
 
     def processed(self, told_end: Mapping[str, Any]) -> None:
         """Acknowledge everything below an offset."""

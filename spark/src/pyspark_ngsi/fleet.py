@@ -73,7 +73,9 @@ def ask(access: Access, streams: Iterable[str]) -> dict[str, Stream]:
 def _stream(access: Access, gateway: str, told: Mapping[str, Any]) -> Stream:
     earlier = (Epoch(e["epoch"], e["earliest"], e["next"]) for e in told.get("earlier", ()))
     records = told.get("records", 0)
-    holes = tuple(sorted((hole["from"], hole["until"]) for hole in told.get("holes", ())))
+    # What was lost is no hole here: reading tells of it.
+    unused = [hole for hole in told.get("holes", ()) if hole["reason"] == "unused"]
+    holes = tuple(sorted((hole["from"], hole["until"]) for hole in unused))
     return Stream(
         access,
         gateway,

@@ -96,6 +96,17 @@ class Span:
     end: int
 
 
+def without_holes(span: Span, log: Epoch) -> list[Span]:
+    """Cut numbers that no record has out of a span of a log."""
+    parts, at = [], span.begin
+    for begin, until in log.holes:
+        if until > at and begin < span.end:
+            parts.append(replace(span, begin=at, end=max(at, begin)))
+            at = until
+    parts.append(replace(span, begin=at))
+    return [part for part in parts if part.begin < part.end]
+
+
 def spans(start: Offset, end: Offset) -> list[Span]:
     """Give what a batch holds."""
     held: list[Span] = []
