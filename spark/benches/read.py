@@ -35,11 +35,11 @@ HEADERS = {
     "Ngsiv2-AttrsFormat": "normalized",
     "User-Agent": "orion/4.7.0-next libcurl/7.88.1",
 }
-READERS = ("ngsi raw", "ngsi entities", "socketTextStream", "socketTextStream; json.loads", "socket")
+READERS = (
     "ngsi raw",
     "ngsi entities",
     "socketTextStream",
-    "socketTextStream, json.loads",
+    "socketTextStream; json.loads",
     "socket",
 )
 # CPU seconds for a million records, at most.
