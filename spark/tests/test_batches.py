@@ -78,6 +78,7 @@ BODIES = [
     '{"subscriptionId":"s","data":[{"id":"a","type":"T","x":1}],"more":[{"id":"b"}]}',
     '{"subscriptionId":"s","data":[{"id":"a","type":"T","x":1}],"@context":[{"b":1}]}',
     '{"subscriptionId":"s","data":[{"id":"a","type":"T","x":1} {"y":2}]}',
+    '{"subscriptionId":"s","data":[{"id":"a","type":"T","@context":"u","x":1}]}',
     '{"subscriptionId":"s","data":[{"id":"a","type":"T",}]}',
     '{"subscriptionId":"s","data":[{"id":"a","type":"T","x":1,}]}',
     '{"subscriptionId":"s","data":[{"id":"a","type":"T","x":{"y":1}]}',
