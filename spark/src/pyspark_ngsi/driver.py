@@ -36,6 +36,7 @@ class Driver:
         self._keeper = Keeper(options.consumer, self._token, options.keep_alive_s)
         self._last: Offset | None = None
         """The end of the last batch; before the first, None."""
+        self._planned: Offset | None = None
         self._target: dict[str, Stream] | None = None
         self._is_limit_told = False
 
@@ -45,6 +46,9 @@ class Driver:
         start = self._last if told_start is None else Offset.read(told_start)
         if told_start is None:
             self._tell_of_limits()
+            # Spark plans a batch and asks on only when it is done.
+            if self._planned is not None:
+                self._acknowledge(self._planned)
         else:
             self.processed(told_start)
         seen = self._fleet.look() if self._target is None else self._target
@@ -73,7 +77,7 @@ class Driver:
         """Give the ranges of a batch, and hold the consumer of its streams."""
         self._keeper.check()
         start, end = Offset.read(told_start), Offset.read(told_end)
-        self._last = end
+        self._last = self._planned = end
         spans = offsets.spans(start, end)
         streams = self._known({span.key for span in spans}, list(end.places))
         self._claim(start, end, streams)
@@ -81,18 +85,26 @@ class Driver:
             at = start.places.get(key)
             if place.earlier is not None and at is not None and key in streams:
                 self._judge_blind(streams[key], at, place)
-        return [Range.of(streams[s.key], s.epoch, s.begin, s.end) for s in spans]
+        parts = []
+        for span in spans:
+            current = streams[span.key].current
+            is_current = current.epoch == span.epoch
+            parts += offsets.without_holes(span, current) if is_current else [span]
+        return [Range.of(streams[s.key], s.epoch, s.begin, s.end) for s in parts]
 
     def processed(self, told_end: Mapping[str, Any]) -> None:
         """Acknowledge everything below an offset."""
         self._keeper.check()
-        for key, place in Offset.read(told_end).places.items():
-            self._keeper.acknowledge(key, place.epoch, place.seq)
+        self._acknowledge(Offset.read(told_end))
 
     def stop(self) -> None:
         """End threads, give the consumer back."""
         self._keeper.release()
         self._fleet.stop()
+
+    def _acknowledge(self, end: Offset) -> None:
+        for key, place in end.places.items():
+            self._keeper.acknowledge(key, place.epoch, place.seq)
 
     def _advance(
         self, start: Offset, seen: Mapping[str, Stream], is_limited: bool
@@ -147,7 +159,7 @@ class Driver:
                 why = ranges.WHY.get(str(gone.answer.get("reason")), str(gone))
                 ranges.lost(one, at.seq, after, why, True)
         place = Place(at.epoch, at.seq)
-        return Step(stream.key, place, here.next, is_new, stream.bytes_per_record)
+        return Step(stream.key, place, here, is_new, stream.bytes_per_record)
 
     def _judge_lost_log(self, stream: Stream, at: Place) -> None:
         """Raise or warn for a log that is not there any more, unless it was read to its end."""
@@ -187,6 +199,8 @@ class Driver:
             at = start.places.get(key)
             is_same = at is not None and at.epoch == place.epoch
             position = at.seq if is_same and at is not None else place.begin
+            if at is None and place.new is not None:
+                position = place.new
             if position is None:
                 position = place.seq
             wanted.append((streams[key], place.epoch, min(position, place.seq)))

@@ -27,6 +27,9 @@ class Epoch:
     earliest: int
     next: int
     """The number that its next record gets."""
+    holes: tuple[tuple[int, int], ...] = ()
+    """Numbers that no record has, from and below, in order: a gateway that was killed
+    goes on some way above."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,14 @@ def ask(access: Access, streams: Iterable[str]) -> dict[str, Stream]:
 def _stream(access: Access, gateway: str, told: Mapping[str, Any]) -> Stream:
     earlier = (Epoch(e["epoch"], e["earliest"], e["next"]) for e in told.get("earlier", ()))
     records = told.get("records", 0)
+    # What was lost is no hole here: reading tells of it.
+    unused = [hole for hole in told.get("holes", ()) if hole["reason"] == "unused"]
+    holes = tuple(sorted((hole["from"], hole["until"]) for hole in unused))
     return Stream(
         access,
         gateway,
         told["name"],
-        Epoch(told["epoch"], told["earliest"], told["next"]),
+        Epoch(told["epoch"], told["earliest"], told["next"], holes),
         tuple(earlier),
         told.get("bytes", 0) / records if records else 0.0,
     )

@@ -154,6 +154,7 @@ class Keeper:
 
     def _put_patiently(self, held: _Held) -> None:
         before: float | None = None
+        silent_until = 0.0
         while True:
             try:
                 self._put(held, self._token, sorted(self._earlier_tokens), SHORT_S)
@@ -167,9 +168,12 @@ class Keeper:
                         return  # another log: reading tells of it
                     raise
                 left = float(refused.answer.get("expires_in", 0))
-                if before is not None and left > before:
+                # Heard of since the first answer, or it would be free by now.
+                lives = before is not None and (left > before or time.monotonic() > silent_until)
+                if lives:
                     raise self._taken_by_another(held, refused) from refused
                 if before is None:
+                    silent_until = time.monotonic() + left + PAUSE_S
                     log.warning(
                         "another query has the consumer %s: waiting up to %.0f s to see whether "
                         "it still runs",

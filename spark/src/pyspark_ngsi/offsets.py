@@ -96,6 +96,17 @@ class Span:
     end: int
 
 
+def without_holes(span: Span, log: Epoch) -> list[Span]:
+    """Cut numbers that no record has out of a span of a log."""
+    parts, at = [], span.begin
+    for begin, until in log.holes:
+        if until > at and begin < span.end:
+            parts.append(replace(span, begin=at, end=max(at, begin)))
+            at = until
+    parts.append(replace(span, begin=at))
+    return [part for part in parts if part.begin < part.end]
+
+
 def spans(start: Offset, end: Offset) -> list[Span]:
     """Give what a batch holds."""
     held: list[Span] = []
@@ -126,21 +137,36 @@ class Step:
     key: str
     place: Place
     """Where it goes on."""
-    end: int
-    """Where its epoch ends now."""
+    log: Epoch
+    """Its epoch, as it is now."""
     is_new: bool
     """The start is not in this epoch."""
     bytes_per_record: float = 0.0
 
     @property
     def available(self) -> int:
-        """Numbers that there are."""
-        return max(0, self.end - self.place.seq)
+        """Records that there are, where holes are known."""
+        if self.log.next <= self.place.seq:
+            return 0
+        holes = (
+            min(until, self.log.next) - max(begin, self.place.seq)
+            for begin, until in self.log.holes
+            if until > self.place.seq
+        )
+        # Nothing but a hole is passed in a batch too.
+        return max(1, self.log.next - self.place.seq - sum(holes))
 
     def taking(self, records: int) -> Place:
-        """Give the place after so many."""
+        """Give the place after so many; what is a hole is passed on the way."""
         begin = self.place.seq if self.is_new else None
-        return Place(self.place.epoch, self.place.seq + min(records, self.available), begin)
+        if records >= self.available:
+            end = max(self.place.seq, self.log.next)
+            return Place(self.place.epoch, end, begin)
+        end = self.place.seq + records
+        for hole, until in self.log.holes:
+            if until > self.place.seq and hole <= end:
+                end += until - max(hole, self.place.seq)
+        return Place(self.place.epoch, min(end, self.log.next), begin)
 
 
 def beginning(stream: Stream, points: Points) -> Place:
