@@ -44,8 +44,13 @@ READERS = (
 )
 # CPU seconds for a million records, at most.
 LIMITS = {"ngsi raw": 22.0, "ngsi entities": 30.0}
-# At least so many times fewer CPU seconds than this reader takes.
-RATIOS = {"socketTextStream": 2.5, "socketTextStream; json.loads": 5.0, "socket": 5.0}
+# How many times the CPU seconds of ours each takes at least: lines next to lines, and what
+# has read the notification next to what has.
+RATIOS = {
+    "socketTextStream": ("ngsi raw", 2.5),
+    "socketTextStream; json.loads": ("ngsi entities", 5.0),
+    "socket": ("ngsi raw", 5.0),
+}
 
 
 def body(number: int) -> bytes:
@@ -100,14 +105,24 @@ def lines_of(gateway: conftest.Gateway) -> bytes:
         at = int(answer.headers["ngsi-ferry-next"])
 
 
-def serve_lines(lines: bytes) -> int:
-    """Serve the lines to each client that connects, once its reader is there; gives the port."""
+def serve_lines(lines: bytes, warm: Path) -> int:
+    """Serve the lines to each client that connects; gives the port.
+
+    A fifth first, and the rest once `warm` is there: a receiver takes whatever it is
+    sent, long before it is counted, and that is a part of the cost too.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
+    fifth = lines.index(b"\n", len(lines) // 5) + 1
+
+    def send(client: socket.socket) -> None:
+        client.sendall(lines[:fifth])
+        conftest.until(warm.exists, "the reader of the first fifth", 900)
+        client.sendall(lines[fifth:])
 
     def serve() -> None:
         while True:
             client, _ = listener.accept()
-            threading.Thread(target=client.sendall, args=(lines,), daemon=True).start()
+            threading.Thread(target=send, args=(client,), daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()
     return listener.getsockname()[1]
@@ -160,11 +175,11 @@ def worker(reader: str, task: dict) -> dict:
         read = read.option("raw", "true") if reader.endswith("raw") else read
         read = read.option("maxRecordsPerTrigger", task["records"] // 5).option("partitions", 2)
         query = stream(read.option("consumer", f"bench-{os.getpid()}").load())
-        return steady(counted, task["records"], query)
+        return steady(counted, task, query)
     if reader == "socket":
         source = spark.readStream.format("socket").option("host", "127.0.0.1")
         query = stream(source.option("port", task["port"]).load())
-        return steady(counted, task["records"], query)
+        return steady(counted, task, query)
     from pyspark.streaming import StreamingContext
 
     context = StreamingContext(spark.sparkContext, 1)
@@ -177,12 +192,15 @@ def worker(reader: str, task: dict) -> dict:
 
     received.foreachRDD(add)
     context.start()
-    return steady(counted, task["records"], None)
+    return steady(counted, task, None)
 
 
-def steady(counted: dict, records: int, query) -> dict:
+def steady(counted: dict, task: dict, query) -> dict:
     """Measure from the first fifth on: Spark is warm then, as a query that runs for days is."""
-    wait(counted, records // 5, query)
+    records = task["records"]
+    # Lines of a fifth of the bytes are not quite a fifth of the lines.
+    wait(counted, records // 5 - records // 100, query)
+    Path(task["warm"]).touch()
     before, used, at = counted["records"], cpu_seconds(os.getpid()), time.monotonic()
     wait(counted, records, query)
     return {
@@ -298,29 +316,31 @@ def measure(gateway: conftest.Gateway, readers: list[str], arguments) -> int:
     fill(gateway, arguments.records)
     lines = lines_of(gateway)
     per_line = len(lines) / arguments.records
-    port = serve_lines(lines)
     options = {**gateway.options(), "stream": STREAM}
-    task = {"options": options, "port": port, "records": arguments.records}
     print(f"{arguments.records} records, {per_line:.0f} bytes a line\n")
-    print("| Reader | CPU s per million | records/s | CPU of it next to `ngsi entities` |")
+    print("| Reader | CPU s per million | records/s | CPU next to ours |")
     print("|---|---|---|---|")
     cpu: dict[str, float] = {}
+    missed = []
     for reader in readers:
-        result = spawn(reader, task)
+        warm = gateway.folder / f"warm {reader}"
+        task = {"options": options, "port": serve_lines(lines, warm), "warm": str(warm)}
+        result = spawn(reader, {**task, "records": arguments.records})
         assert result["records"] == arguments.records, result
         cpu[reader] = result["cpu"] / result["measured"] * 1e6
         rate = result["measured"] / result["seconds"]
-        ratio = cpu[reader] / cpu["ngsi entities"] if "ngsi entities" in cpu else float("nan")
-        print(f"| {reader} | {cpu[reader]:.1f} | {rate:,.0f} | {ratio:.2f} |", flush=True)
+        ours, least = RATIOS.get(reader, (reader, 1.0))
+        ratio = cpu[reader] / cpu.get(ours, float("nan"))
+        if ratio < least or cpu[reader] > LIMITS.get(reader, float("inf")):
+            missed.append(reader)
+        next_to = "" if ours == reader else f"{ratio:.1f} times {ours}"
+        print(f"| {reader} | {cpu[reader]:.1f} | {rate:,.0f} | {next_to} |", flush=True)
     if arguments.latency_seconds:
         stop = threading.Event()
         notify_steadily(gateway, arguments.latency_seconds, stop)
         mean, worst = spawn("latency", {"options": options, "seconds": arguments.latency_seconds})
         stop.set()
         print(f"\nLatency at 1,000 records/s: {mean:.0f} ms mean, {worst:.0f} ms worst")
-    missed = [r for r in cpu if cpu[r] > LIMITS.get(r, float("inf"))]
-    if "ngsi entities" in cpu:
-        missed += [r for r in cpu if r in RATIOS and cpu[r] < RATIOS[r] * cpu["ngsi entities"]]
     print("\nmissed: " + ", ".join(missed) if missed else "\nevery threshold is met")
     return 1 if missed and arguments.check else 0
 
