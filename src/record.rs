@@ -156,6 +156,20 @@ impl Line {
     }
 }
 
+/// The number of a whole line and when it was received, as [`trusted_ms`]
+/// tells it. `None` where the line is not what [`Line`] writes: one JSON
+/// object that begins with these two, and LF.
+#[must_use]
+pub fn stamp_of(line: &[u8]) -> Option<(Sequence, u64)> {
+    let text = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
+    let (seq, rest) = text.strip_prefix("{\"seq\":")?.split_once(",\"received\":\"")?;
+    let received = rest.get(..rest.find('"')?)?;
+    serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
+    let is_number = !seq.is_empty() && seq.bytes().all(|byte| byte.is_ascii_digit());
+    let seq = if is_number { seq.parse().ok()? } else { return None };
+    Some((seq, trusted_ms(humantime::parse_rfc3339(received).ok()?)))
+}
+
 impl From<&Notification> for Line {
     fn from(n: &Notification) -> Self {
         let headers: Vec<_> =

@@ -185,7 +185,7 @@ impl Status {
             started: None,
             streams,
             damaged,
-            logs: store.logs().iter().map(|log| LogPace::of(log)).collect(),
+            logs: store.own_logs().iter().map(|log| LogPace::of(log)).collect(),
             write_backs,
             replay: None,
             problems: Vec::new(),

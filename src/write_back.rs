@@ -30,6 +30,10 @@ pub const APPLIED: &str = "replay";
 /// still be committed or still has rows to be applied.
 pub const STAGED: &str = "stages";
 
+/// Consumer of a relay's outbox: the gateway has pulled every entry below its
+/// position.
+pub const PULLED: &str = "uplink";
+
 const PREFIX: &str = "/write-backs/";
 
 /// Names a batch of a Spark query.

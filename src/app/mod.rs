@@ -25,7 +25,7 @@ use crate::orion::intake::Intake;
 use crate::orion::{IntakeMetrics, replay};
 use crate::serve::Limits;
 use crate::spark::api::Api;
-use crate::spark::{Access, PassThrough, SparkMetrics, Staging};
+use crate::spark::{Access, Outboxes, PassThrough, SparkMetrics, Staging};
 use crate::status::Certificate;
 use crate::store::{self, Store};
 use crate::supervise::Supervisor;
@@ -49,6 +49,7 @@ struct Gateway {
     intake: Intake,
     api: Api,
     staging: Arc<Staging>,
+    outboxes: Arc<Outboxes>,
     pass_through: PassThrough,
     replay: replay::Replay,
     dead_letters: DeadLetters,
@@ -148,6 +149,7 @@ impl Gateway {
         let expiry = config.spark.stage_expiry;
         let staging =
             Arc::new(Staging::new(Arc::clone(write_backs), expiry, spark_metrics.clone()));
+        let outboxes = Arc::new(Outboxes::new(Arc::clone(&store), expiry, spark_metrics.clone()));
         let pass_through = PassThrough {
             log: Arc::clone(write_backs),
             budget: spark_budget.clone(),
@@ -170,8 +172,10 @@ impl Gateway {
             store: Arc::clone(&store),
             budget: spark_budget,
             staging: Arc::clone(&staging),
+            outboxes: Arc::clone(&outboxes),
             pass_through: pass_through.clone(),
             metrics: spark_metrics,
+            compression_level: config.store.compression_level,
         };
         let reloadable = Reloadable {
             file,
@@ -190,6 +194,7 @@ impl Gateway {
             intake,
             api,
             staging,
+            outboxes,
             pass_through,
             replay,
             dead_letters,
@@ -228,6 +233,7 @@ impl Gateway {
         tasks.spawn("runtime", watched.runtime.clone().of_the_runtime(stop.clone()));
         tasks.spawn("committers", Arc::clone(&store).until_broken(stop.clone()));
         tasks.spawn("staging", self.staging.run(stop.clone()));
+        tasks.spawn("outboxes", self.outboxes.run(stop.clone()));
         tasks.spawn("replay", run_replay(self.replay, stop.clone()));
         if let Some(listener) = listeners.pass_through {
             let limits = Limits {
@@ -258,10 +264,9 @@ impl Tls {
 
 async fn open_store(config: &Config, registry: &mut Registry) -> Result<Arc<Store>> {
     let metrics = store::Metrics::register(registry);
-    let (folder, store, streams) =
-        (config.data_dir.clone(), config.store.clone(), config.stream.clone());
+    let (folder, settings) = (config.data_dir.clone(), config.store_settings());
     let opened =
-        tokio::task::spawn_blocking(move || Store::open(&folder, store, streams, metrics)).await?;
+        tokio::task::spawn_blocking(move || Store::open_as(&folder, settings, metrics)).await?;
     Ok(Arc::new(opened?))
 }
 

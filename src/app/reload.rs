@@ -57,7 +57,7 @@ impl Reloadable {
                 Err(error) => error!(%error, "tokens of the pass-through are not taken over"),
             }
         }
-        self.store.reload(new.store.clone(), new.stream.clone());
+        self.store.reload(new.store_settings());
         if let Err(error) = self.replay.reload(new.orion.clone()) {
             error!(%error, "[orion] is not taken over");
         }

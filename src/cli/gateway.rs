@@ -45,10 +45,9 @@ impl Gateway {
                 config.data_dir.display()
             );
         }
-        let (folder, store, streams) =
-            (config.data_dir.clone(), config.store.clone(), config.stream.clone());
+        let (folder, settings) = (config.data_dir.clone(), config.store_settings());
         let opened = tokio::task::spawn_blocking(move || {
-            Store::open(&folder, store, streams, Metrics::default())
+            Store::open_as(&folder, settings, Metrics::default())
         });
         match opened.await? {
             Ok(store) => Ok(Self::Stopped(Arc::new(store))),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{Problem, Problems, Sources};
 use crate::orion::{Route, intake, replay};
 use crate::spark::{self, Grant, PassThroughConfig};
-use crate::store::{self, StreamConfig, is_stream_name};
+use crate::store::{self, RelayConfig, StreamConfig, is_stream_name};
 use crate::{admin, pki};
 
 /// A few beats of what shows every half second that it runs.
@@ -44,6 +44,8 @@ pub struct Config {
     /// What differs for a stream.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stream: Vec<StreamConfig>,
+    /// What is kept for other gateways.
+    pub relay: RelayConfig,
     /// Records out, write-backs in.
     pub spark: spark::Config,
     /// What each client may do.
@@ -69,6 +71,7 @@ impl Default for Config {
             route: Vec::new(),
             store: store::Config::default(),
             stream: Vec::new(),
+            relay: RelayConfig::default(),
             spark: spark::Config::default(),
             client: Vec::new(),
             pass_through: PassThroughConfig::default(),
@@ -204,6 +207,9 @@ impl Settings {
         if config.store.segment_bytes < 1 << 20 {
             object("store.segment_bytes", "smaller than a segment can be", "write 1MiB or more");
         }
+        if config.relay.segment_bytes < 1 << 20 {
+            object("relay.segment_bytes", "smaller than a segment can be", "write 1MiB or more");
+        }
         if config.store.stuck_after < SHORTEST_STUCK_AFTER {
             object(
                 "store.stuck_after",
@@ -223,6 +229,13 @@ impl Config {
             return self.id.clone();
         }
         pki::host_name().unwrap_or_else(|| "ngsi-ferry".to_owned())
+    }
+
+    /// What the store is told.
+    #[must_use]
+    pub fn store_settings(&self) -> store::Settings {
+        let (store, streams) = (self.store.clone(), self.stream.clone());
+        store::Settings { store, streams, relay: self.relay.clone() }
     }
 
     /// Folder of the own authority.

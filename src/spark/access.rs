@@ -29,12 +29,15 @@ pub enum Right {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grant {
-    /// The DNS name in its certificate, or the name before its token.
+    /// The DNS name in its certificate, or the name before its token; `*` is
+    /// any name.
     pub name: String,
     /// What it may do.
     pub allow: Vec<Right>,
     /// On which streams; all where none is listed.
     pub streams: Vec<String>,
+    /// Of which gateways; all where none is listed.
+    pub gateways: Vec<String>,
 }
 
 /// Everything that decides who may do what; read anew on SIGHUP.
@@ -66,10 +69,21 @@ pub enum AccessError {
     },
 }
 
+/// What a request is about, as far as grants tell it apart.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct On<'a> {
+    /// `None`: it concerns no particular one.
+    pub gateway: Option<&'a str>,
+    /// As above.
+    pub stream: Option<&'a str>,
+}
+
 /// Somebody known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity(pub String);
 
+/// In a grant: whoever can authenticate.
+const ANYBODY: &str = "*";
 const SHORTEST_TOKEN: usize = 16;
 /// The name of whoever brings a token that stands alone on its line.
 const UNNAMED: &str = "token";
@@ -129,14 +143,21 @@ impl Access {
         found
     }
 
-    /// Whether somebody may do something, on a stream where it concerns one.
-    pub(super) fn may(&self, who: &Identity, right: Right, stream: Option<&str>) -> bool {
+    /// Whether somebody may do something, on a stream and of a gateway where it
+    /// concerns one.
+    pub(super) fn may(&self, who: &Identity, right: Right, on: On<'_>) -> bool {
         if self.grants.is_empty() {
             return right != Right::Uplink;
         }
-        self.grants.iter().filter(|grant| grant.name.eq_ignore_ascii_case(&who.0)).any(|grant| {
-            let listed = |stream| grant.streams.iter().any(|listed| listed == stream);
-            grant.allow.contains(&right) && (grant.streams.is_empty() || stream.is_none_or(listed))
+        let is_theirs =
+            |grant: &&Grant| grant.name == ANYBODY || grant.name.eq_ignore_ascii_case(&who.0);
+        let within = |listed: &[String], name: Option<&str>| {
+            listed.is_empty() || name.is_none_or(|name| listed.iter().any(|listed| listed == name))
+        };
+        self.grants.iter().filter(is_theirs).any(|grant| {
+            grant.allow.contains(&right)
+                && within(&grant.streams, on.stream)
+                && within(&grant.gateways, on.gateway)
         })
     }
 }
@@ -195,13 +216,28 @@ mod tests {
             name: "spark-1".to_owned(),
             allow: vec![Right::Read],
             streams: vec!["press".to_owned()],
+            gateways: vec!["edge1".to_owned()],
         };
         let access = access(vec![grant], "", "").unwrap();
         let who = Identity("spark-1".to_owned());
-        assert!(access.may(&who, Right::Read, Some("press")));
-        assert!(!access.may(&who, Right::Read, Some("oven")));
-        assert!(!access.may(&who, Right::Acknowledge, Some("press")));
-        assert!(!access.may(&Identity("other".to_owned()), Right::Read, Some("press")));
+        let on = |gateway, stream| On { gateway: Some(gateway), stream: Some(stream) };
+        assert!(access.may(&who, Right::Read, on("edge1", "press")));
+        assert!(!access.may(&who, Right::Read, on("edge1", "oven")));
+        assert!(!access.may(&who, Right::Read, on("edge2", "press")));
+        assert!(!access.may(&who, Right::Acknowledge, on("edge1", "press")));
+        assert!(!access.may(&Identity("other".to_owned()), Right::Read, on("edge1", "press")));
+    }
+
+    #[test]
+    fn a_star_lets_any_name_in_and_without_a_grant_nobody_may_hand_anything_over() {
+        let who = Identity("edge7".to_owned());
+        let fleet = Grant { name: "*".to_owned(), allow: vec![Right::Uplink], ..Grant::default() };
+        let open = access(vec![fleet], "", "").unwrap();
+        assert!(open.may(&who, Right::Uplink, On::default()));
+        assert!(!open.may(&who, Right::Read, On::default()));
+        let bare = access(vec![], "", "").unwrap();
+        assert!(!bare.may(&who, Right::Uplink, On::default()));
+        assert!(bare.may(&who, Right::Read, On::default()));
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub struct SparkMetrics {
     sent_bytes: Family<StreamLabel, Counter>,
     accepted: Counter,
     expired: Counter,
+    replicated: Counter,
 }
 
 impl SparkMetrics {
@@ -36,6 +37,7 @@ impl SparkMetrics {
             sent_bytes: Family::default(),
             accepted: Counter::default(),
             expired: Counter::default(),
+            replicated: Counter::default(),
         };
         let spark = registry.sub_registry_with_prefix("spark");
         spark.register("connections", "Connections accepted", new.connections.clone());
@@ -57,6 +59,11 @@ impl SparkMetrics {
             "Staged attempts dropped because no commit came",
             new.expired.clone(),
         );
+        spark.register(
+            "replicated_records",
+            "Records that gateways handed over, repeats included",
+            new.replicated.clone(),
+        );
         new
     }
 
@@ -76,6 +83,10 @@ impl SparkMetrics {
 
     pub(super) fn accepted(&self) {
         self.accepted.inc();
+    }
+
+    pub(super) fn replicated(&self, records: u64) {
+        self.replicated.inc_by(records);
     }
 
     pub(super) fn expired(&self, attempts: u64) {

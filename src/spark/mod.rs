@@ -6,6 +6,7 @@ mod config;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod metrics;
+mod outboxes;
 mod pass_through;
 mod query;
 mod reading;
@@ -15,6 +16,7 @@ mod staging;
 pub use access::{Access, AccessError, Grant, Right};
 pub use config::{Config, PassThroughConfig};
 pub use metrics::SparkMetrics;
+pub use outboxes::Outboxes;
 pub use pass_through::PassThrough;
 pub use reading::AnswerBounds;
 pub use records::answer as answer_records;

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::SparkMetrics;
-use super::access::{Access, Right};
+use super::access::{Access, On, Right};
 use crate::budget::Budget;
 use crate::health::Pulse;
 use crate::ngsi::{self, WriteRequest};
@@ -148,7 +148,7 @@ impl Connection for Writer {
             let Some(who) = access.identify(&self.client, request.headers()) else {
                 return super::api::who_are_you();
             };
-            if !access.may(&who, Right::WriteBack, None) {
+            if !access.may(&who, Right::WriteBack, On::default()) {
                 return super::api::not_granted(&who, Right::WriteBack);
             }
         }

@@ -73,6 +73,11 @@ pub async fn answer(
     (answer, records, bytes)
 }
 
+/// The epoch that a query asks for, whatever else is in it.
+pub(super) fn epoch_in(query: Option<&str>) -> Option<&str> {
+    query?.split('&').find_map(|pair| pair.strip_prefix("epoch="))
+}
+
 fn accepts_zstd(headers: &HeaderMap) -> bool {
     headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(
         |value| {

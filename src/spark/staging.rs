@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -38,6 +39,18 @@ pub struct Staging {
     steps: Jobs,
     expiry: Duration,
     metrics: SparkMetrics,
+    kind: Kind,
+    /// Attempts that are in the log, perhaps, and not in the ledger yet.
+    under_way: AtomicUsize,
+}
+
+/// Whose write-backs these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Applied here: the replay tells what is staged no more.
+    Own,
+    /// Pulled by another gateway: nobody else tells it.
+    Outbox,
 }
 
 #[derive(Default)]
@@ -90,7 +103,14 @@ impl Staging {
     #[must_use]
     pub fn new(log: Arc<Log>, expiry: Duration, metrics: SparkMetrics) -> Self {
         let (ledger, ready) = (Mutex::default(), watch::Sender::new(false));
-        Self { log, ledger, ready, steps: Jobs::default(), expiry, metrics }
+        let (steps, under_way) = (Jobs::default(), AtomicUsize::new(0));
+        Self { log, ledger, ready, steps, expiry, metrics, kind: Kind::Own, under_way }
+    }
+
+    /// Staging into the log of what another gateway pulls from here.
+    #[must_use]
+    pub fn of_outbox(log: Arc<Log>, expiry: Duration, metrics: SparkMetrics) -> Self {
+        Self { kind: Kind::Outbox, ..Self::new(log, expiry, metrics) }
     }
 
     /// What is staged, committed or aborted now.
@@ -201,8 +221,13 @@ impl Staging {
             return Ok(Done::Before);
         }
         let entry = Entry::Staged { batch: batch.clone(), attempt: attempt.clone(), rows };
-        let seq = self.append(&entry).await?;
-        self.ledger.lock().await.stage(batch, attempt, seq);
+        self.under_way.fetch_add(1, Ordering::AcqRel);
+        let appended = self.append(&entry).await;
+        if let Ok(seq) = appended {
+            self.ledger.lock().await.stage(batch, attempt, seq);
+        }
+        self.under_way.fetch_sub(1, Ordering::AcqRel);
+        appended?;
         Ok(Done::Now)
     }
 
@@ -219,6 +244,7 @@ impl Staging {
         ledger.commit(&batch);
         self.metrics.accepted();
         self.mark(&batch.query, batch.batch).await?;
+        self.move_on(&ledger).await;
         Ok(Done::Now)
     }
 
@@ -229,6 +255,7 @@ impl Staging {
         }
         self.append(&Entry::Abort { batch: batch.clone(), attempts: Vec::new() }).await?;
         ledger.staged.remove(&batch);
+        self.move_on(&ledger).await;
         Ok(Done::Now)
     }
 
@@ -245,6 +272,26 @@ impl Staging {
             self.metrics.expired(count);
             let Batch { query, batch } = batch;
             warn!(query, batch, attempts = count, "staged attempts expired: no commit came");
+        }
+        self.move_on(&ledger).await;
+    }
+
+    /// In an outbox: what lies below the oldest staged attempt need not be
+    /// read at the next start.
+    async fn move_on(&self, ledger: &Ledger) {
+        if self.kind == Kind::Own {
+            return;
+        }
+        // Asked for before the count: what begins after it gets a higher number.
+        let next = self.log.bounds().next;
+        if self.under_way.load(Ordering::Acquire) > 0 {
+            return;
+        }
+        let staged = ledger.staged.values().flat_map(BTreeMap::values).map(|staged| staged.seq);
+        let position = staged.min().unwrap_or(next).min(next);
+        if self.log.position(STAGED).is_none_or(|at| at < position) {
+            // It only means that the next start reads more.
+            let _ = self.log.acknowledge(STAGED, None, position, false).await;
         }
     }
 

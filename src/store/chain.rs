@@ -31,6 +31,9 @@ pub(super) struct Chain {
     pub active: Option<Active>,
     /// The number that the next record gets; all below are on stable storage.
     pub next: Sequence,
+    /// A replica's last segment, where that could not be read through at the
+    /// start: what it holds is not counted yet.
+    pub unread: Option<Sequence>,
 }
 
 /// Where to read a number.

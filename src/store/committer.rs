@@ -13,8 +13,9 @@ use tracing::{error, info};
 use super::chain::{Active, Sealed};
 use super::group::{Group, MAX_GROUP_COUNT, Packer};
 use super::linger::Linger;
-use super::log::Shared;
+use super::log::{Origin, Shared};
 use super::reader;
+use super::replication::Replicate;
 use super::retention;
 use super::segment::{PIECE_LEN, Seal, Segment, SegmentError};
 use super::{AppendError, lock};
@@ -22,10 +23,10 @@ use crate::record::{Line, Sequence};
 
 /// Numbers reserved at a time: a rare write, and a hole that costs nothing.
 const RESERVED_BLOCK: u64 = 1 << 16;
-const MAX_GROUP_RECORDS: usize = 1024;
+pub(super) const MAX_GROUP_RECORDS: usize = 1024;
 /// Up to so many answers are quicker given straight away.
 const ANSWERED_FROM_OUTSIDE: usize = 4;
-const MAX_GROUP_BYTES: usize = 1 << 20;
+pub(super) const MAX_GROUP_BYTES: usize = 1 << 20;
 
 /// Lines that are to be appended in one step.
 pub(super) struct Append {
@@ -36,6 +37,10 @@ pub(super) struct Append {
 /// What a log's users ask of its committer.
 pub(super) enum Command {
     Append(Append),
+    /// Records of another gateway, at the numbers that they have there.
+    Replicate(Replicate),
+    /// Seal what is being written: nothing more will come for a while.
+    Rest,
     /// Delete what need not be kept any more.
     Tidy,
     /// Seal the log and end.
@@ -47,7 +52,7 @@ pub(super) enum Command {
 
 /// Of the segment that is being sealed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Condition {
+pub(super) enum Condition {
     Good,
     /// Its handle failed, and would fail its readers too.
     Failed,
@@ -62,10 +67,11 @@ struct Gathered {
 }
 
 pub(super) struct Committer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     linger: Linger,
     runtime: tokio::runtime::Handle,
-    packer: Packer,
+    /// A replica needs none: its groups come packed.
+    packer: Option<Packer>,
     lines: Vec<u8>,
     /// Sealed segments that sled has not written its last to.
     unprepared: Vec<Seal>,
@@ -74,7 +80,10 @@ pub(super) struct Committer {
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, linger: Duration, level: i32) -> std::io::Result<Self> {
-        let packer = Packer::new(level)?;
+        let packer = match shared.origin {
+            Origin::Own => Some(Packer::new(level)?),
+            Origin::Replica(_) => None,
+        };
         let runtime = tokio::runtime::Handle::try_current().map_err(std::io::Error::other)?;
         let linger = Linger::new(linger);
         let (lines, unprepared, preparing) = (Vec::new(), Vec::new(), None);
@@ -97,6 +106,8 @@ impl Committer {
                         self.commit(group);
                         next = other;
                     }
+                    Command::Replicate(asked) => self.replicate(asked),
+                    Command::Rest => drop(self.seal_active(Condition::Good)),
                     Command::Tidy => {}
                     #[cfg(test)]
                     Command::Panic => panic!("as the test asked"),
@@ -211,6 +222,11 @@ impl Committer {
         if self.lines.capacity() > 2 * MAX_GROUP_BYTES {
             self.lines = Vec::new();
         }
+        self.rotate();
+    }
+
+    /// Ends a segment that is full.
+    pub(super) fn rotate(&mut self) {
         let due = {
             let limits = self.shared.limits.load();
             let chain = lock(&self.shared.chain);
@@ -250,17 +266,24 @@ impl Committer {
             return Ok(());
         }
         self.make_room()?;
-        let disk = |error: SegmentError| AppendError::Disk(error.to_string());
         let count = u32::try_from(end - next).ok().filter(|n| u64::from(*n) <= MAX_GROUP_COUNT);
         let count = count.ok_or_else(|| {
             AppendError::Disk(format!("more than {MAX_GROUP_RECORDS} records in one step"))
         })?;
-        let group = self
-            .packer
+        let Some(packer) = &mut self.packer else {
+            return Err(AppendError::Disk("a replica gives no numbers out".to_owned()));
+        };
+        let group = packer
             .pack(next, count, &self.lines, newest_ms, PIECE_LEN)
             .map_err(|error| AppendError::Disk(error.to_string()))?;
         self.reserve(end).map_err(|error| AppendError::Disk(error.to_string()))?;
-        let Err(error) = self.write(&group) else { return Ok(()) };
+        self.write_surely(&group)
+    }
+
+    /// Writes a group, if need be into a new segment.
+    pub(super) fn write_surely(&mut self, group: &Group) -> Result<(), AppendError> {
+        let disk = |error: SegmentError| AppendError::Disk(error.to_string());
+        let Err(error) = self.write(group) else { return Ok(()) };
         // The failed segment is never synced again. What it may hold beyond
         // its last good sync has no reader, and the same group with the same
         // numbers goes into a new one.
@@ -276,7 +299,7 @@ impl Committer {
                 return Err(disk(error));
             }
         }
-        self.write(&group).map_err(disk)
+        self.write(group).map_err(disk)
     }
 
     fn write(&self, group: &Group) -> Result<(), SegmentError> {
@@ -330,7 +353,7 @@ impl Committer {
         self.shared.state.update_with_end(durable, |state| state.reserved = end + RESERVED_BLOCK)
     }
 
-    fn make_room(&mut self) -> Result<(), AppendError> {
+    pub(super) fn make_room(&mut self) -> Result<(), AppendError> {
         if retention::has_room(&self.shared) {
             return Ok(());
         }
@@ -349,7 +372,7 @@ impl Committer {
 
     /// Ends the segment that is being written, where there is one, and tells
     /// what it holds.
-    fn seal_active(&mut self, condition: Condition) -> Option<Seal> {
+    pub(super) fn seal_active(&mut self, condition: Condition) -> Option<Seal> {
         let (segment, seal) = {
             let chain = lock(&self.shared.chain);
             let active = chain.active.as_ref()?;

@@ -110,6 +110,40 @@ pub struct StreamConfig {
     pub consumer_expiry: Option<Duration>,
 }
 
+/// `[relay]`: what is kept for other gateways. Which of them may hand anything
+/// over is told by the right `uplink`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RelayConfig {
+    /// Most gateways there may be.
+    pub max_gateways: usize,
+    /// Bytes on the disk for the replica of a stream.
+    #[serde(with = "crate::units::size")]
+    pub max_bytes: u64,
+    /// Age at which records of a replica are deleted, read or not; none
+    /// without it.
+    #[serde(with = "crate::units::duration::option", skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Duration>,
+    /// What happens at `max_bytes`: the gateway keeps what is refused here.
+    pub when_full: WhenFull,
+    /// Bytes on the disk at which a segment of a replica or outbox is sealed:
+    /// the memory that each of them takes grows with it.
+    #[serde(with = "crate::units::size")]
+    pub segment_bytes: u64,
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            max_gateways: 256,
+            max_bytes: 256 << 20,
+            max_age: None,
+            when_full: WhenFull::Reject,
+            segment_bytes: 1 << 20,
+        }
+    }
+}
+
 /// What one log is held to: a stream's settings over the store's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLimits {
@@ -146,6 +180,19 @@ impl Config {
             min_free: self.min_free,
             gather: self.gather,
         }
+    }
+
+    pub(super) fn limits_of_replica(&self, relay: &RelayConfig) -> LogLimits {
+        LogLimits {
+            max_age: relay.max_age,
+            consumer_expiry: self.consumer_expiry,
+            segment_bytes: relay.segment_bytes,
+            ..self.internal(relay.max_bytes, relay.when_full)
+        }
+    }
+
+    pub(super) fn limits_of_outbox(&self, relay: &RelayConfig) -> LogLimits {
+        LogLimits { segment_bytes: relay.segment_bytes, ..self.limits_of_write_backs() }
     }
 
     pub(super) fn limits_of_write_backs(&self) -> LogLimits {

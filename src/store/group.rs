@@ -240,6 +240,15 @@ impl Group {
     /// # Errors
     /// Where the frame does not unpack to what the header says.
     pub fn cut(self, range: &Range<Sequence>) -> Result<Option<Self>, Damaged> {
+        self.cut_in_pieces(range, usize::MAX)
+    }
+
+    /// As [`Group::cut`], to be stored in pieces of that length again.
+    pub(super) fn cut_in_pieces(
+        self,
+        range: &Range<Sequence>,
+        piece_len: usize,
+    ) -> Result<Option<Self>, Damaged> {
         let from = range.start.max(self.header.first);
         let until = range.end.min(self.header.end());
         if from >= until {
@@ -252,9 +261,10 @@ impl Group {
         let wanted = slice_lines(&lines, from - self.header.first, until - from);
         let count = u32::try_from(until - from).map_err(|_| Damaged::Frame)?;
         let mut packer = Packer::new(0).map_err(|_| Damaged::Frame)?;
-        let group = packer.pack(from, count, wanted, self.header.newest_ms, usize::MAX);
+        let group = packer.pack(from, count, wanted, self.header.newest_ms, piece_len);
         group.map(Some).map_err(|_| Damaged::Frame)
     }
+
     /// As many of its first records as fit into `max_bytes` of lines, but at
     /// least one.
     ///

@@ -35,6 +35,7 @@ use super::progress::{Broken, Progress};
 use super::quarantine::{self, Kind};
 use super::reader::Opened;
 use super::recovery;
+use super::replica_recovery;
 use super::state::{self, State, StateFile};
 use super::{AppendError, OpenError, PositionError, lock};
 use crate::record::{Line, Sequence};
@@ -42,9 +43,20 @@ use crate::record::{Line, Sequence};
 /// Appends that may wait for the committer; each belongs to a waiting request.
 const QUEUE: usize = 4096;
 
+/// Where the numbers of a log's records come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It gives them out.
+    Own,
+    /// From another gateway's log, of this epoch: a replica of that.
+    Replica(String),
+}
+
 /// How a log is made.
 pub(super) struct Setup {
+    /// A replica's has its gateway in front: `edge1/press`.
     pub name: String,
+    pub origin: Origin,
     pub folder: PathBuf,
     pub quarantine: PathBuf,
     pub limits: LogLimits,
@@ -59,6 +71,7 @@ pub(super) struct Setup {
 /// What committer, readers and the log's users share.
 pub(super) struct Shared {
     pub name: String,
+    pub origin: Origin,
     pub segments: PathBuf,
     pub quarantine: PathBuf,
     pub limits: ArcSwap<LogLimits>,
@@ -147,11 +160,20 @@ impl Log {
         for folder in [Some(setup.folder.as_path()), setup.folder.parent()].into_iter().flatten() {
             sync_folder(folder).map_err(failed("sync the folder"))?;
         }
-        let (state, found) = StateFile::open(&setup.folder).map_err(failed("read the state in"))?;
-        let chain = recovery::recover(&setup, &segments, &state, found)?;
+        let epoch = match &setup.origin {
+            Origin::Own => None,
+            Origin::Replica(epoch) => Some(epoch.as_str()),
+        };
+        let opened = StateFile::open(&setup.folder, epoch);
+        let (state, found) = opened.map_err(failed("read the state in"))?;
+        let chain = match epoch {
+            None => recovery::recover(&setup, &segments, &state, found)?,
+            Some(epoch) => replica_recovery::recover(&setup, &segments, &state, found, epoch)?,
+        };
         let committer = {
             let shared = Arc::new(Shared {
                 name: setup.name,
+                origin: setup.origin,
                 segments,
                 quarantine: setup.quarantine,
                 limits: ArcSwap::from_pointee(setup.limits),

@@ -90,10 +90,16 @@ impl Metrics {
     }
 
     pub(super) fn of(&self, log: &str) -> LogMetrics {
+        self.of_many(log, log)
+    }
+
+    /// Of one of hundreds of logs: histograms are of all of its `kind`.
+    pub(super) fn of_many(&self, log: &str, kind: &str) -> LogMetrics {
         let label = LogLabel { log: log.to_owned() };
+        let kind = LogLabel { log: kind.to_owned() };
         LogMetrics {
-            commit_seconds: self.commit_seconds.get_or_create(&label).clone(),
-            group_records: self.group_records.get_or_create(&label).clone(),
+            commit_seconds: self.commit_seconds.get_or_create(&kind).clone(),
+            group_records: self.group_records.get_or_create(&kind).clone(),
             appended: self.appended.get_or_create(&label).clone(),
             appended_bytes: self.appended_bytes.get_or_create(&label).clone(),
             refused: self.refused.get_or_create(&label).clone(),

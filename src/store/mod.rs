@@ -13,6 +13,7 @@ mod disk;
 pub(crate) mod fuzzing;
 mod group;
 mod identity;
+mod incoming;
 mod linger;
 mod log;
 mod metrics;
@@ -22,6 +23,10 @@ mod progress;
 mod quarantine;
 mod reader;
 mod recovery;
+mod remote;
+mod replica_recovery;
+mod replicas;
+mod replication;
 mod retention;
 mod segment;
 mod state;
@@ -38,18 +43,23 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-pub use config::{Config, StreamConfig, WhenFull, is_stream_name};
+pub use config::{Config, RelayConfig, StreamConfig, WhenFull, is_stream_name};
 pub use disk::Disk;
 pub use group::{Damaged, Group, GroupHeader};
+pub use incoming::{Incoming, Malformed};
 pub use log::{Appending, Bounds, Log};
 pub use metrics::Metrics;
 pub use positions::{Acknowledgement, Lease};
 pub use reader::Batch;
+pub use remote::{RemoteGateway, Removed};
+pub use replicas::ReplicaError;
+pub use replication::{Part, ReplicateError};
 pub use state::{Evicted, Hole, HoleReason};
 pub use status::{ConsumerStatus, LogStatus};
 
 use crate::record::Sequence;
 use config::LogLimits;
+use log::Origin;
 use quarantine::Kind;
 
 // sled panics on some damaged files; a program that ends there could never
@@ -63,6 +73,8 @@ pub const DEFAULT_STREAM: &str = "default";
 const QUARANTINE: &str = "quarantine";
 /// How often ages and free space are looked at.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+/// Every so many times also at what is kept for other gateways.
+const REMOTES_EVERY: u32 = 5;
 
 /// Why the store could not be opened. Each is fatal.
 #[derive(Debug, thiserror::Error)]
@@ -159,8 +171,10 @@ pub enum ReadError {
 /// All logs of a data directory.
 pub struct Store {
     folder: PathBuf,
-    config: RwLock<(Config, Vec<StreamConfig>)>,
+    config: RwLock<Settings>,
     streams: RwLock<BTreeMap<String, Arc<Log>>>,
+    /// What this one is the relay of.
+    remotes: RwLock<BTreeMap<String, Arc<RemoteGateway>>>,
     /// Held while a stream is made, which takes the disk's time.
     making: Mutex<()>,
     write_backs: Arc<Log>,
@@ -169,6 +183,17 @@ pub struct Store {
     common: Common,
     // Held for as long as the store is open.
     _lock: File,
+}
+
+/// Settings of a store and all that it keeps.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// What holds for all.
+    pub store: Config,
+    /// What differs for a stream.
+    pub streams: Vec<StreamConfig>,
+    /// What holds for other gateways'.
+    pub relay: RelayConfig,
 }
 
 /// What all logs of a store share.
@@ -180,18 +205,28 @@ struct Common {
 }
 
 impl Store {
-    /// Opens the data directory, makes what is missing, recovers what was
-    /// left unclean. Blocks on the disk.
+    /// As [`Store::open_as`], with what a relay has by default.
     ///
     /// # Errors
-    /// Where the folder cannot be used at all. Damage is no error: it is
-    /// quarantined and reported.
+    /// As there.
     pub fn open(
         folder: &Path,
         config: Config,
         streams: Vec<StreamConfig>,
         metrics: Metrics,
     ) -> Result<Self, OpenError> {
+        let relay = RelayConfig::default();
+        Self::open_as(folder, Settings { store: config, streams, relay }, metrics)
+    }
+
+    /// Opens the data directory, makes what is missing, recovers what was
+    /// left unclean. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Where the folder cannot be used at all. Damage is no error: it is
+    /// quarantined and reported.
+    pub fn open_as(folder: &Path, settings: Settings, metrics: Metrics) -> Result<Self, OpenError> {
+        let config = &settings.store;
         let failed = |action| {
             let path = folder.to_owned();
             move |source| OpenError::Io { action, path, source }
@@ -211,16 +246,17 @@ impl Store {
         let disk = Arc::new(Disk::new(folder));
         let common = Common { disk, metrics, broken: watch::Sender::default() };
         let internal = |name: &str, limits| {
-            Log::open(setup(folder, folder.join(name), name, limits, &config, &common))
-                .map(Arc::new)
+            Log::open(setup(folder, folder.join(name), name, limits, config, &common)).map(Arc::new)
         };
         let write_backs = internal("write-backs", config.limits_of_write_backs())?;
         let outcomes = internal("outcomes", config.limits_of_write_backs())?;
         let dead_letters = internal("dead-letters", config.limits_of_dead_letters())?;
+        let configured = settings.streams.clone();
         let store = Self {
             folder: folder.to_owned(),
-            config: RwLock::new((config, streams)),
+            config: RwLock::new(settings),
             streams: RwLock::default(),
+            remotes: RwLock::default(),
             making: Mutex::default(),
             write_backs,
             outcomes,
@@ -228,7 +264,6 @@ impl Store {
             common,
             _lock: lock_file,
         };
-        let configured = read(&store.config).1.clone();
         let mut names: Vec<String> = configured.into_iter().map(|stream| stream.name).collect();
         names.push(DEFAULT_STREAM.to_owned());
         let folders = std::fs::read_dir(streams_folder);
@@ -242,6 +277,7 @@ impl Store {
                 warn!(name, "not a stream's name; left alone");
             }
         }
+        store.open_remotes()?;
         Ok(store)
     }
 
@@ -257,9 +293,10 @@ impl Store {
         }
         let setup = {
             let config = read(&self.config);
-            let limits = config.0.limits_of(config.1.iter().find(|stream| stream.name == name));
+            let own = config.streams.iter().find(|stream| stream.name == name);
+            let limits = config.store.limits_of(own);
             let folder = self.folder.join("streams").join(name);
-            setup(&self.folder, folder, name, limits, &config.0, &self.common)
+            setup(&self.folder, folder, name, limits, &config.store, &self.common)
         };
         let log = Arc::new(Log::open(setup)?);
         let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
@@ -283,7 +320,7 @@ impl Store {
         if let Some(log) = self.stream(name) {
             return Ok(log);
         }
-        let most = read(&self.config).0.max_streams;
+        let most = read(&self.config).store.max_streams;
         let is_full = read(&self.streams).len() >= most;
         let name = if is_stream_name(name) && !is_full { name } else { DEFAULT_STREAM };
         if let Some(log) = self.stream(name) {
@@ -305,11 +342,19 @@ impl Store {
         read(&self.streams).values().cloned().collect()
     }
 
-    /// Every log: the streams, then the gateway's own.
+    /// The logs of this gateway: the streams, then its own.
     #[must_use]
-    pub fn logs(&self) -> Vec<Arc<Log>> {
+    pub fn own_logs(&self) -> Vec<Arc<Log>> {
         let own = [&self.write_backs, &self.outcomes, &self.dead_letters];
         self.streams().into_iter().chain(own.map(Arc::clone)).collect()
+    }
+
+    /// Every log: also what is kept for other gateways.
+    #[must_use]
+    pub fn logs(&self) -> Vec<Arc<Log>> {
+        let remotes = self.remotes();
+        let theirs = remotes.iter().flat_map(|remote| remote.logs());
+        self.own_logs().into_iter().chain(theirs).collect()
     }
 
     /// The write-backs that wait for Orion, and what staged them.
@@ -343,20 +388,28 @@ impl Store {
     }
 
     /// Takes over limits from a changed configuration.
-    pub fn reload(&self, config: Config, streams: Vec<StreamConfig>) {
+    pub fn reload(&self, settings: Settings) {
+        let Settings { store: config, streams, relay } = &settings;
         for log in self.streams() {
             let stream = streams.iter().find(|stream| stream.name == log.name());
             log.set_limits(config.limits_of(stream));
         }
+        for remote in self.remotes() {
+            for (_, replicas) in remote.streams() {
+                replicas.iter().for_each(|log| log.set_limits(config.limits_of_replica(relay)));
+            }
+            remote.outbox().iter().for_each(|log| log.set_limits(config.limits_of_outbox(relay)));
+        }
         self.write_backs.set_limits(config.limits_of_write_backs());
         self.outcomes.set_limits(config.limits_of_write_backs());
         self.dead_letters.set_limits(config.limits_of_dead_letters());
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = (config, streams);
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = settings;
     }
 
     /// Looks at ages and free space from time to time, until `stop`.
     pub async fn tidy(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(TIDY_INTERVAL);
+        let mut tick = 0;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let disk = Arc::clone(&self.common.disk);
             let looked = tokio::task::spawn_blocking(move || {
@@ -364,14 +417,29 @@ impl Store {
                 disk.take_on_ballast();
             });
             let _ = looked.await;
-            self.logs().iter().for_each(|log| log.tidy());
+            self.own_logs().iter().for_each(|log| log.tidy());
+            // Of these there may be hundreds.
+            tick = (tick + 1) % REMOTES_EVERY;
+            if tick == 0 {
+                self.remotes().iter().flat_map(|remote| remote.logs()).for_each(|log| log.tidy());
+                self.tidy_remotes().await;
+            }
         }
     }
 
     /// Writes what waits and seals every log.
     pub async fn close(&self) {
-        for log in self.logs() {
-            log.close().await;
+        let mut left = self.logs().into_iter();
+        let mut closing = tokio::task::JoinSet::new();
+        loop {
+            while closing.len() < replicas::AT_ONCE
+                && let Some(log) = left.next()
+            {
+                closing.spawn(async move { log.close().await });
+            }
+            if closing.join_next().await.is_none() {
+                return;
+            }
         }
     }
 }
@@ -386,6 +454,7 @@ fn setup(
 ) -> log::Setup {
     log::Setup {
         name: name.to_owned(),
+        origin: Origin::Own,
         folder,
         quarantine: store.join(QUARANTINE),
         limits,

@@ -39,6 +39,8 @@ pub(super) fn clear_for(kind: Kind, quarantine: &Path, log: &str, path: &Path) -
 pub(super) fn take(quarantine: &Path, log: &str, segment: &Path) -> io::Result<PathBuf> {
     make(quarantine)?;
     let first = segment.file_name().unwrap_or_default().to_string_lossy();
+    // A replica's name has its gateway in front.
+    let log = log.replace('/', "_");
     let free_name = (0..=u32::MAX)
         .map(|n| quarantine.join(format!("{log}-{first}-{n}")))
         .find(|path| !path.exists())

@@ -170,18 +170,24 @@ enum Step {
     Gone { earliest: Sequence, reason: GoneReason },
 }
 
+fn gone(earliest: Sequence, reason: GoneReason) -> Step {
+    Step::Gone { earliest, reason }
+}
+
 fn step(shared: &Shared, at: Sequence) -> Result<Step, ReadError> {
     {
         let state = shared.state.get();
         if at < state.earliest {
             let evicted = at < state.evicted.until;
             let reason = if evicted { GoneReason::Evicted } else { GoneReason::Acknowledged };
-            return Ok(Step::Gone { earliest: state.earliest, reason });
+            return Ok(gone(state.earliest, reason));
         }
         if let Some(hole) = state.holes.iter().find(|hole| hole.from <= at && at < hole.until) {
             return Ok(match hole.reason {
                 HoleReason::Unused => Step::Skip(hole.until),
-                HoleReason::Lost => Step::Gone { earliest: hole.until, reason: GoneReason::Lost },
+                HoleReason::Lost => gone(hole.until, GoneReason::Lost),
+                HoleReason::Evicted => gone(hole.until, GoneReason::Evicted),
+                HoleReason::Acknowledged => gone(hole.until, GoneReason::Acknowledged),
             });
         }
     }

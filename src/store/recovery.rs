@@ -121,11 +121,15 @@ pub(super) fn recover(
     for hole in holes.iter().filter(|hole| hole.reason == HoleReason::Lost) {
         error!(log = setup.name, from = hole.from, until = hole.until, "records lost");
     }
+    Ok(chain_of(segments, seals, next))
+}
+
+pub(super) fn chain_of(segments: &Path, seals: Vec<Seal>, next: Sequence) -> Chain {
     let sealed = seals.into_iter().map(|seal| {
         let folder = segments.join(folder_name(seal.first));
         Sealed { seal, written: None, disk_bytes: segment::disk_bytes(&folder) }
     });
-    Ok(Chain { sealed: sealed.collect(), active: None, next })
+    Chain { sealed: sealed.collect(), active: None, next, unread: None }
 }
 
 /// The name of a segment's folder: sorted as text it is sorted by number.
@@ -133,7 +137,7 @@ pub(super) fn folder_name(first: Sequence) -> String {
     format!("{first:020}")
 }
 
-fn say_what_was_found(setup: &Setup, found: FoundState, state_is_lost: bool) {
+pub(super) fn say_what_was_found(setup: &Setup, found: FoundState, state_is_lost: bool) {
     if state_is_lost {
         error!(
             log = setup.name,
@@ -144,7 +148,7 @@ fn say_what_was_found(setup: &Setup, found: FoundState, state_is_lost: bool) {
     }
 }
 
-fn segment_folders(segments: &Path) -> std::io::Result<Vec<(Sequence, PathBuf)>> {
+pub(super) fn segment_folders(segments: &Path) -> std::io::Result<Vec<(Sequence, PathBuf)>> {
     let mut folders = Vec::new();
     for entry in fs::read_dir(segments)? {
         let entry = entry?;
@@ -163,16 +167,16 @@ fn segment_folders(segments: &Path) -> std::io::Result<Vec<(Sequence, PathBuf)>>
 }
 
 /// What the segments of a log turn out to hold.
-struct Segments {
+pub(super) struct Segments {
     /// In order.
-    seals: Vec<Seal>,
+    pub seals: Vec<Seal>,
     /// The number of the last segment, where that could not be read.
-    unreadable: Option<Sequence>,
+    pub unreadable: Option<Sequence>,
     /// Numbers below were written for sure, by what stands in the files.
-    written: Sequence,
+    pub written: Sequence,
 }
 
-fn read_segments(
+pub(super) fn read_segments(
     setup: &Setup,
     segments: &Path,
     folders: Vec<(Sequence, PathBuf)>,
@@ -270,15 +274,15 @@ fn read_through(setup: &Setup, first: Sequence, folder: &Path, remains: &Remains
 }
 
 /// The gaps between segments that no known hole explains.
-struct Gaps<'a> {
+pub(super) struct Gaps<'a> {
     /// Everything below is explained.
-    at: Sequence,
-    known: &'a [Hole],
-    new: Vec<Hole>,
+    pub at: Sequence,
+    pub known: &'a [Hole],
+    pub new: Vec<Hole>,
 }
 
 impl Gaps<'_> {
-    fn note(&mut self, until: Sequence) {
+    pub(super) fn note(&mut self, until: Sequence) {
         let reason = HoleReason::Lost;
         let from = self.at;
         for hole in self.known.iter().filter(|hole| hole.until > from && hole.from < until) {

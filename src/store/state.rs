@@ -28,6 +28,10 @@ pub enum HoleReason {
     Unused,
     /// There was, or may have been, something that is gone: readers are told.
     Lost,
+    /// In a replica: retention had deleted it where it came from.
+    Evicted,
+    /// In a replica: every consumer had it where it came from.
+    Acknowledged,
 }
 
 /// Numbers that carry no record.
@@ -121,7 +125,8 @@ struct Copies {
 
 impl StateFile {
     /// Reads the state of a log's folder, or begins a new one.
-    pub(super) fn open(folder: &Path) -> io::Result<(Self, FoundState)> {
+    /// A new one gets `epoch`, or an epoch of its own.
+    pub(super) fn open(folder: &Path, epoch: Option<&str>) -> io::Result<(Self, FoundState)> {
         let mut damaged = 0;
         let mut read = [None, None];
         for (copy, name) in read.iter_mut().zip(COPIES) {
@@ -146,7 +151,9 @@ impl StateFile {
             uneven: of_a.is_none() || of_a != of_b,
         };
         let newest = if of_a > of_b { a } else { b };
-        let current = ArcSwap::from_pointee(newest.unwrap_or_else(State::new));
+        let current = ArcSwap::from_pointee(
+            newest.unwrap_or_else(|| State::new(epoch.map_or_else(new_epoch, ToOwned::to_owned))),
+        );
         Ok((Self { folder: folder.to_owned(), current, copies: Mutex::new(copies) }, found))
     }
 
@@ -202,10 +209,10 @@ fn is_damage(error: &io::Error) -> bool {
 }
 
 impl State {
-    fn new() -> Self {
+    fn new(epoch: String) -> Self {
         Self {
             generation: 0,
-            epoch: new_epoch(),
+            epoch,
             reserved: 0,
             written: 0,
             earliest: 0,

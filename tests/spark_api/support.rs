@@ -1,4 +1,7 @@
-//! What the tests of the Spark API share.
+//! What the tests of the Spark API and of relays share.
+
+// Each of the two uses a part of it.
+#![allow(dead_code)]
 
 use reqwest::{Client, Method, StatusCode, header::HeaderMap};
 use serde_json::Value;
@@ -76,6 +79,24 @@ impl Api {
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = answer.bytes().await.unwrap().to_vec();
         Answer { status, headers, body }
+    }
+
+    /// A body as it is, packed or not; what fails on the line is an error.
+    pub async fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+        packed: bool,
+    ) -> reqwest::Result<Answer> {
+        let method: Method = method.parse().unwrap();
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        if packed {
+            request = request.header("Content-Encoding", "zstd");
+        }
+        let answer = request.body(body).send().await?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        Ok(Answer { status, headers, body: answer.bytes().await?.to_vec() })
     }
 
     pub async fn get(&self, path: &str) -> Answer {
