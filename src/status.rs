@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::orion::replay;
 use crate::record::{Sequence, trusted_ms};
 use crate::store::{HoleReason, Log, LogStatus, Store};
-use crate::{tls, write_back};
+use crate::{tls, uplink, write_back};
 
 /// Before a certificate ends, so long is it warned of.
 const EXPIRY_WARNING: Duration = Duration::from_hours(30 * 24);
@@ -41,6 +41,9 @@ pub struct Status {
     pub write_backs: WriteBacksStatus,
     /// How the replay fares; none where no gateway runs.
     pub replay: Option<replay::Status>,
+    /// How the link to the relay does; none where there is none.
+    #[serde(default)]
+    pub uplink: Option<uplink::Status>,
     /// Why the gateway cannot do its work now; `/ready` says the same.
     #[serde(default)]
     pub problems: Vec<String>,
@@ -188,6 +191,7 @@ impl Status {
             logs: store.own_logs().iter().map(|log| LogPace::of(log)).collect(),
             write_backs,
             replay: None,
+            uplink: None,
             problems: Vec::new(),
             disk_free_bytes: store.disk().free(),
             bytes_in_flight: 0,

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod health;
+mod inbox;
 mod listen;
 mod reload;
 
@@ -31,8 +32,10 @@ use crate::store::{self, Store};
 use crate::supervise::Supervisor;
 use crate::systemd;
 use crate::tls::{self, Acceptor};
+use crate::uplink::{self, Uplink};
 use crate::watchdog::Watchdog;
 use health::Watched;
+use inbox::Inbox;
 pub use listen::Addresses;
 use listen::Listeners;
 use reload::Reloadable;
@@ -50,6 +53,7 @@ struct Gateway {
     api: Api,
     staging: Arc<Staging>,
     outboxes: Arc<Outboxes>,
+    uplink: Option<Uplink<Inbox>>,
     pass_through: PassThrough,
     replay: replay::Replay,
     dead_letters: DeadLetters,
@@ -147,8 +151,16 @@ impl Gateway {
             Arc::clone(&signs_of_life),
         )?;
         let expiry = config.spark.stage_expiry;
-        let staging =
-            Arc::new(Staging::new(Arc::clone(write_backs), expiry, spark_metrics.clone()));
+        let staging = Staging::new(Arc::clone(write_backs), expiry, spark_metrics.clone());
+        let staging = Arc::new(staging.fed_by_a_relay(config.uplink.url.is_some()));
+        let uplink_metrics = uplink::Metrics::register(&mut registry);
+        let parts = uplink::Parts {
+            id: config.id(),
+            store: Arc::clone(&store),
+            budget: spark_budget.clone(),
+            metrics: uplink_metrics,
+        };
+        let uplink = make_uplink(config, parts, &staging).await?;
         let outboxes = Arc::new(Outboxes::new(Arc::clone(&store), expiry, spark_metrics.clone()));
         let pass_through = PassThrough {
             log: Arc::clone(write_backs),
@@ -187,6 +199,7 @@ impl Gateway {
             acceptors: tls.acceptors(),
             store: Arc::clone(&store),
             replay: replay.handle(),
+            uplink: uplink.as_ref().map(Uplink::handle),
         };
         Ok(Self {
             store,
@@ -195,6 +208,7 @@ impl Gateway {
             api,
             staging,
             outboxes,
+            uplink,
             pass_through,
             replay,
             dead_letters,
@@ -214,13 +228,15 @@ impl Gateway {
         let mut tasks = Supervisor::new();
         let stop = tasks.stop_token();
         let Self { store, tls, reloadable, .. } = self;
-        let certificates = tls.acceptors().iter().map(|tls| tls.settings().cert.clone()).collect();
+        let own = tls.acceptors().into_iter().map(|tls| tls.settings().cert.clone());
+        let certificates = own.chain(config.uplink.cert.clone()).collect();
         let admin = Arc::new(Admin {
             id: config.id(),
             started: SystemTime::now(),
             store: Arc::clone(&store),
             dead_letters: self.dead_letters,
             replay: self.replay.handle(),
+            uplink: self.uplink.as_ref().map(Uplink::handle),
             budget: self.budget,
             certificates,
             health: health.clone(),
@@ -235,6 +251,9 @@ impl Gateway {
         tasks.spawn("staging", self.staging.run(stop.clone()));
         tasks.spawn("outboxes", self.outboxes.run(stop.clone()));
         tasks.spawn("replay", run_replay(self.replay, stop.clone()));
+        if let Some(uplink) = self.uplink {
+            tasks.spawn("uplink", uplink.run(stop.clone()));
+        }
         if let Some(listener) = listeners.pass_through {
             let limits = Limits {
                 connections: config.spark.max_connections,
@@ -268,6 +287,20 @@ async fn open_store(config: &Config, registry: &mut Registry) -> Result<Arc<Stor
     let opened =
         tokio::task::spawn_blocking(move || Store::open_as(&folder, settings, metrics)).await?;
     Ok(Arc::new(opened?))
+}
+
+/// None where no relay is configured.
+async fn make_uplink(
+    config: &Config,
+    parts: uplink::Parts,
+    staging: &Arc<Staging>,
+) -> Result<Option<Uplink<Inbox>>> {
+    if config.uplink.url.is_none() {
+        parts.store.streams().iter().for_each(|log| uplink::warn_of_left_over(log));
+        return Ok(None);
+    }
+    let inbox = Arc::new(Inbox(Arc::clone(staging)));
+    Ok(Some(Uplink::new(config.uplink.clone(), parts, inbox).await?))
 }
 
 async fn run_replay(replay: replay::Replay, stop: CancellationToken) {

@@ -11,6 +11,7 @@ use super::table::{ago, bytes, count, span, table};
 use crate::config::Config;
 use crate::orion::dead_letters::DeadLetters;
 use crate::status::{DamagedLog, LostRange, Status, StreamStatus};
+use crate::uplink;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -48,6 +49,7 @@ fn render(status: &Status) -> String {
     text += &consumers(status);
     text += "\n";
     text += &write_backs(status);
+    text += &status.uplink.as_ref().map(uplink).unwrap_or_default();
     for notice in notices(status) {
         text += "! ";
         text += &notice;
@@ -123,6 +125,26 @@ fn write_backs(status: &Status) -> String {
         lines.extend(target.last_error.iter().filter(|_| !target.up).map(|why| format!("  {why}")));
     }
     lines.join("\n") + "\n"
+}
+
+fn uplink(status: &uplink::Status) -> String {
+    let (relay, since) = (&status.relay, ago(status.since));
+    let state = if status.up { "up" } else { "DOWN" };
+    let behind = count(status.streams.iter().map(|stream| stream.behind).sum());
+    let (sent, pulled) = (bytes(status.sent_bytes), count(status.pulled_entries));
+    let mut text = format!(
+        "Relay {relay}: {state} since {since}, {behind} records behind; \
+         since the start {sent} sent, {pulled} write-back entries pulled\n"
+    );
+    for why in status.last_error.iter().filter(|_| !status.up) {
+        text += &format!("  {why}\n");
+    }
+    let waiting = status.streams.iter().filter(|one| one.behind > 0 || one.problem.is_some());
+    for stream in waiting {
+        let why = stream.problem.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        text += &format!("  {}: {} records behind{why}\n", stream.name, count(stream.behind));
+    }
+    text
 }
 
 fn notices(status: &Status) -> Vec<String> {
