@@ -23,7 +23,7 @@ use crate::record::Sequence;
 use crate::serve::{self, Body, Connection, Limits};
 use crate::spark::{self, AnswerBounds};
 use crate::status::{Certificate, Status};
-use crate::store::Store;
+use crate::store::{Log, Store};
 use crate::uplink;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -165,17 +165,29 @@ impl Connection for Session {
 }
 
 impl Session {
+    async fn records(
+        &self,
+        log: Option<Arc<Log>>,
+        name: &str,
+        request: &Request<Incoming>,
+    ) -> Response<Body> {
+        let Some(log) = log else { return not_found(&format!("there is no stream {name}")) };
+        let (query, headers) = (request.uri().query(), request.headers());
+        let (budget, stop) = (&self.admin.budget, &self.admin.stop);
+        spark::answer_records(&log, query, headers, &PEEK, budget, stop).await.0
+    }
+
     async fn command(&self, parts: &[&str], request: &Request<Incoming>) -> Response<Body> {
         let (admin, query) = (&self.admin, request.uri().query().unwrap_or_default());
         match (request.method(), parts) {
-            (&Method::GET, ["streams", stream, "records"]) => match admin.store.stream(stream) {
-                None => not_found(&format!("there is no stream {stream}")),
-                Some(log) => {
-                    let (query, headers) = (Some(query), request.headers());
-                    let (budget, stop) = (&admin.budget, &admin.stop);
-                    spark::answer_records(&log, query, headers, &PEEK, budget, stop).await.0
-                }
-            },
+            (&Method::GET, ["streams", stream, "records"]) => {
+                self.records(admin.store.stream(stream), stream, request).await
+            }
+            (&Method::GET, ["gateways", gateway, "streams", stream, "records"]) => {
+                let remote = admin.store.remote(gateway);
+                let replica = remote.and_then(|remote| remote.replica(stream, None));
+                self.records(replica, &format!("{gateway}/{stream}"), request).await
+            }
             (&Method::GET, ["dead-letters"]) => {
                 let from = query.strip_prefix("from=").and_then(|from| from.parse().ok());
                 answer(admin.dead_letters.list(from.unwrap_or(0), LISTED).await)

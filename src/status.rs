@@ -1,6 +1,8 @@
 //! What the gateway reports of itself: `/status`, `ngsi-ferry status`, and the
 //! gauges of `/metrics`.
 
+mod remotes;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use crate::orion::replay;
 use crate::record::{Sequence, trusted_ms};
 use crate::store::{HoleReason, Log, LogStatus, Store};
 use crate::{tls, uplink, write_back};
+pub use remotes::{RemoteStatus, ReplicaStatus};
 
 /// Before a certificate ends, so long is it warned of.
 const EXPIRY_WARNING: Duration = Duration::from_hours(30 * 24);
@@ -37,6 +40,9 @@ pub struct Status {
     /// How every log gets on: the streams, then the gateway's own.
     #[serde(default)]
     pub logs: Vec<LogPace>,
+    /// Gateways that this one is the relay of.
+    #[serde(default)]
+    pub gateways: Vec<RemoteStatus>,
     /// What waits for Orion.
     pub write_backs: WriteBacksStatus,
     /// How the replay fares; none where no gateway runs.
@@ -171,6 +177,8 @@ impl Status {
             streams.iter().filter_map(|stream| DamagedLog::of(&stream.log)).collect();
         let internal = [store.write_backs(), store.outcomes(), store.dead_letters()];
         damaged.extend(internal.iter().filter_map(|log| DamagedLog::of(&log.status())));
+        let gateways = RemoteStatus::all(store);
+        damaged.extend(gateways.iter().flat_map(RemoteStatus::damaged));
         let log = store.write_backs();
         let status = log.status();
         let applied = log.position(write_back::APPLIED).unwrap_or(status.earliest);
@@ -189,6 +197,7 @@ impl Status {
             streams,
             damaged,
             logs: store.own_logs().iter().map(|log| LogPace::of(log)).collect(),
+            gateways,
             write_backs,
             replay: None,
             uplink: None,
@@ -243,6 +252,19 @@ impl Status {
         gauge("ngsi_ferry_consumer_lag_records", "Records not acknowledged", lags);
         gauge("ngsi_ferry_consumer_oldest_seconds", "Age of the oldest of them", ages);
         let one = |value: u64| vec![(String::new(), float(value))];
+        if !self.gateways.is_empty() {
+            gauge(
+                "ngsi_ferry_relay_gateways",
+                "Gateways known here",
+                one(self.gateways.len() as u64),
+            );
+            let all: Vec<_> = self.gateways.iter().flat_map(RemoteStatus::gauges).collect();
+            for (name, help) in remotes::GAUGES {
+                let these = all.iter().filter(|(of, ..)| *of == name);
+                let values = these.map(|(_, labels, value)| (labels.clone(), float(*value)));
+                gauge(name, help, values.collect());
+            }
+        }
         let waiting = &self.write_backs;
         gauge(
             "ngsi_ferry_write_backs_waiting",

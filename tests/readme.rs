@@ -7,12 +7,13 @@ use ngsi_ferry::config::{self, Config, Settings};
 use toml::Value;
 
 /// Every table of the configuration, with its heading.
-const TABLES: [(&str, &str); 11] = [
+const TABLES: [(&str, &str); 12] = [
     ("", ""),
     ("intake", "[intake]"),
     ("route", "[[route]]"),
     ("store", "[store]"),
     ("stream", "[[stream]]"),
+    ("relay", "[relay]"),
     ("spark", "[spark]"),
     ("client", "[[client]]"),
     ("pass_through", "[pass_through]"),

@@ -17,7 +17,7 @@ const BYTES: usize = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Which stream
+    /// Which stream; on a relay GATEWAY/STREAM
     #[arg(default_value = "default")]
     stream: String,
     /// Begin at this number; without it at the oldest record there is
@@ -66,7 +66,11 @@ async fn from_running(
     let mut begun = arguments.from.is_some();
     let wait = if arguments.follow { 30 } else { 0 };
     loop {
-        let path = format!("/streams/{}/records?from={from}&wait={wait}", arguments.stream);
+        let stream = match arguments.stream.split_once('/') {
+            Some((gateway, stream)) => format!("/gateways/{gateway}/streams/{stream}"),
+            None => format!("/streams/{}", arguments.stream),
+        };
+        let path = format!("{stream}/records?from={from}&wait={wait}");
         let answer = socket.send(Method::GET, &path).await?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = answer.into_body().collect().await?.to_bytes();
@@ -93,7 +97,13 @@ async fn from_store(
     arguments: &Arguments,
     mut print: impl FnMut(&[u8]) -> bool,
 ) -> Result<()> {
-    let Some(log) = store.stream(&arguments.stream) else {
+    let found = match arguments.stream.split_once('/') {
+        Some((gateway, stream)) => {
+            store.remote(gateway).and_then(|remote| remote.replica(stream, None))
+        }
+        None => store.stream(&arguments.stream),
+    };
+    let Some(log) = found else {
         bail!("there is no stream {}", arguments.stream);
     };
     let bounds = log.bounds();

@@ -10,7 +10,7 @@ use super::print_line;
 use super::table::{ago, bytes, count, span, table};
 use crate::config::Config;
 use crate::orion::dead_letters::DeadLetters;
-use crate::status::{DamagedLog, LostRange, Status, StreamStatus};
+use crate::status::{DamagedLog, LostRange, RemoteStatus, Status, StreamStatus};
 use crate::uplink;
 
 #[derive(Debug, clap::Args)]
@@ -48,6 +48,10 @@ fn render(status: &Status) -> String {
     text += "\n";
     text += &consumers(status);
     text += "\n";
+    if !status.gateways.is_empty() {
+        text += &gateways(status);
+        text += "\n";
+    }
     text += &write_backs(status);
     text += &status.uplink.as_ref().map(uplink).unwrap_or_default();
     for notice in notices(status) {
@@ -112,6 +116,46 @@ fn consumers(status: &Status) -> String {
     table(&["CONSUMER", "STREAM", "POSITION", "LAG", "OLDEST", "ACKNOWLEDGED"], &rows)
 }
 
+/// What is kept for others: a row for each replica.
+fn gateways(status: &Status) -> String {
+    let known = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), count);
+    let mut rows = Vec::new();
+    for RemoteStatus { gateway, heard_seconds, replicas, write_backs_waiting } in &status.gateways {
+        let heard =
+            heard_seconds.map_or_else(|| "-".to_owned(), |age| format!("{} ago", span(age)));
+        let waiting = count(*write_backs_waiting);
+        for replica in replicas {
+            let log = &replica.log;
+            let stream = if replica.is_earlier { "(earlier) " } else { "" }.to_owned() + &log.name;
+            rows.push(vec![
+                gateway.clone(),
+                stream,
+                count(log.records),
+                bytes(log.bytes),
+                count(log.next),
+                known(replica.lag()),
+                heard.clone(),
+                waiting.clone(),
+            ]);
+        }
+        if replicas.is_empty() {
+            let none = || "-".to_owned();
+            rows.push(vec![
+                gateway.clone(),
+                none(),
+                none(),
+                none(),
+                none(),
+                none(),
+                heard,
+                waiting,
+            ]);
+        }
+    }
+    let head = ["GATEWAY", "STREAM", "RECORDS", "ON DISK", "NEXT", "LAG", "HEARD", "WRITE-BACKS"];
+    table(&head, &rows)
+}
+
 fn write_backs(status: &Status) -> String {
     let waiting = &status.write_backs;
     let age = waiting.oldest_seconds.filter(|_| waiting.waiting > 0);
@@ -150,6 +194,7 @@ fn uplink(status: &uplink::Status) -> String {
 fn notices(status: &Status) -> Vec<String> {
     let mut notices = status.problems.clone();
     notices.extend(status.damaged.iter().flat_map(losses));
+    notices.extend(status.gateways.iter().flat_map(RemoteStatus::notices));
     if status.write_backs.dead_letters > 0 {
         notices.push("Orion refused write-backs: ngsi-ferry dead-letters list".to_owned());
     }

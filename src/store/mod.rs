@@ -60,6 +60,7 @@ pub use status::{ConsumerStatus, LogStatus};
 use crate::record::Sequence;
 use config::LogLimits;
 use log::Origin;
+use metrics::LogMetrics;
 use quarantine::Kind;
 
 // sled panics on some damaged files; a program that ends there could never
@@ -248,7 +249,16 @@ impl Store {
         let disk = Arc::new(Disk::new(folder));
         let common = Common { disk, metrics, broken: watch::Sender::default() };
         let internal = |name: &str, limits| {
-            Log::open(setup(folder, folder.join(name), name, limits, config, &common)).map(Arc::new)
+            Log::open(setup(
+                folder,
+                folder.join(name),
+                name,
+                limits,
+                config,
+                &common,
+                common.metrics.of(name),
+            ))
+            .map(Arc::new)
         };
         let write_backs = internal("write-backs", config.limits_of_write_backs())?;
         let outcomes = internal("outcomes", config.limits_of_write_backs())?;
@@ -299,7 +309,15 @@ impl Store {
             let own = config.streams.iter().find(|stream| stream.name == name);
             let limits = config.store.limits_of(own);
             let folder = self.folder.join("streams").join(name);
-            setup(&self.folder, folder, name, limits, &config.store, &self.common)
+            setup(
+                &self.folder,
+                folder,
+                name,
+                limits,
+                &config.store,
+                &self.common,
+                self.common.metrics.of(name),
+            )
         };
         let log = Arc::new(Log::open(setup)?);
         let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
@@ -462,6 +480,7 @@ fn setup(
     limits: LogLimits,
     config: &Config,
     common: &Common,
+    metrics: LogMetrics,
 ) -> log::Setup {
     log::Setup {
         name: name.to_owned(),
@@ -472,7 +491,7 @@ fn setup(
         linger: config.linger,
         compression_level: config.compression_level,
         disk: Arc::clone(&common.disk),
-        metrics: common.metrics.of(name),
+        metrics,
         broken: common.broken.clone(),
     }
 }

@@ -12,9 +12,10 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::checked_file::sync_folder;
-use super::log::{Log, Origin};
+use super::log::{Log, Origin, Setup};
 use super::remote::{RemoteGateway, Replica};
-use super::{OpenError, Store, is_stream_name, lock, read};
+use super::state::Consumer;
+use super::{OpenError, Store, is_stream_name, lock, read, setup};
 use crate::write_back;
 
 const REPLICAS: &str = "replicas";
@@ -115,9 +116,9 @@ impl Store {
             let limits = config.store.limits_of_replica(&config.relay);
             let name = format!("{gateway}/{stream}");
             let metrics = self.common.metrics.of_many(&name, REPLICAS);
-            let setup =
-                super::setup(&self.folder, folder, &name, limits, &config.store, &self.common);
-            super::log::Setup { origin: Origin::Replica(epoch.to_owned()), metrics, ..setup }
+            let (store, common) = (&config.store, &self.common);
+            let setup = setup(&self.folder, folder, &name, limits, store, common, metrics);
+            Setup { origin: Origin::Replica(epoch.to_owned()), ..setup }
         };
         Log::open(setup)
     }
@@ -128,15 +129,8 @@ impl Store {
             let limits = config.store.limits_of_outbox(&config.relay);
             let name = format!("{gateway}/write-backs");
             let metrics = self.common.metrics.of_many(&name, OUTBOXES);
-            let setup = super::setup(
-                &self.folder,
-                folder.clone(),
-                &name,
-                limits,
-                &config.store,
-                &self.common,
-            );
-            super::log::Setup { metrics, ..setup }
+            let (store, common) = (&config.store, &self.common);
+            setup(&self.folder, folder.clone(), &name, limits, store, common, metrics)
         };
         let log = Log::open(setup)?;
         // From its first entry on: what the gateway has not pulled stays, and
@@ -144,10 +138,8 @@ impl Store {
         let held = log.shared.state.update(|state| {
             for name in [write_back::PULLED, write_back::STAGED] {
                 let earliest = state.earliest;
-                state
-                    .consumers
-                    .entry(name.to_owned())
-                    .or_insert_with(|| super::state::Consumer::at(earliest));
+                let consumer = state.consumers.entry(name.to_owned());
+                consumer.or_insert_with(|| Consumer::at(earliest));
             }
         });
         held.map_err(|source| OpenError::Io {

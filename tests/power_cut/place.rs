@@ -50,8 +50,13 @@ impl Place {
             _ if !is_up => Self::StartUp,
             (Step::Remove, _) => Self::Deletion,
             (_, "state.a" | "state.b") => Self::Positions,
-            (_, "db") if path.starts_with("streams/") => Self::Intake,
-            (_, "db") if path.starts_with("write-backs/") => Self::Staging,
+            // Of a relay: what gateways hand over, and what they are to pull.
+            (_, "db") if path.starts_with("streams/") || path.starts_with("replicas/") => {
+                Self::Intake
+            }
+            (_, "db") if path.starts_with("write-backs/") || path.starts_with("outboxes/") => {
+                Self::Staging
+            }
             (_, "db") if path.starts_with("outcomes/") => Self::Replay,
             (_, "db") if path.starts_with("dead-letters/") => Self::DeadLetters,
             _ if path.contains("segments") => Self::Rotation,

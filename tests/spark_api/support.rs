@@ -81,6 +81,16 @@ impl Api {
         Answer { status, headers, body }
     }
 
+    /// A JSON body; what fails on the line is an error.
+    pub async fn try_send_json(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> reqwest::Result<Answer> {
+        self.try_send_with(method, path, body, ("Content-Type", "application/json")).await
+    }
+
     /// A body as it is, packed or not; what fails on the line is an error.
     pub async fn try_send(
         &self,
@@ -89,11 +99,20 @@ impl Api {
         body: Vec<u8>,
         packed: bool,
     ) -> reqwest::Result<Answer> {
+        let coding = if packed { "zstd" } else { "identity" };
+        self.try_send_with(method, path, body, ("Content-Encoding", coding)).await
+    }
+
+    async fn try_send_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: Vec<u8>,
+        (name, value): (&str, &str),
+    ) -> reqwest::Result<Answer> {
         let method: Method = method.parse().unwrap();
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
-        if packed {
-            request = request.header("Content-Encoding", "zstd");
-        }
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        let request = request.header(name, value);
         let answer = request.body(body).send().await?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         Ok(Answer { status, headers, body: answer.bytes().await?.to_vec() })
