@@ -19,6 +19,28 @@ mod edge;
 #[allow(dead_code)]
 mod line;
 
+// The laboratory of power cuts, on either disk.
+#[path = "../power_cut/attributes.rs"]
+mod attributes;
+#[path = "../power_cut/content.rs"]
+mod content;
+#[path = "../power_cut/cuts.rs"]
+mod cuts;
+#[path = "../power_cut/fuse.rs"]
+mod fuse;
+#[path = "../power_cut/image.rs"]
+mod image;
+#[path = "../power_cut/journal.rs"]
+mod journal;
+#[path = "../power_cut/machine.rs"]
+mod machine;
+#[path = "../power_cut/place.rs"]
+mod place;
+// Only the tests of the laboratory itself ask for its place.
+#[allow(dead_code)]
+#[path = "../power_cut/volume.rs"]
+mod volume;
+
 mod campaign;
 mod pair;
 mod records;

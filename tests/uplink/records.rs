@@ -14,6 +14,16 @@ async fn keep(pair: &Pair, stream: &str) {
     assert_eq!(kept.status, 200, "{kept:?}");
 }
 
+/// Waits until the gateway has noted that the relay has everything below.
+async fn relay_had(pair: &Pair, position: u64) {
+    let noted = async || {
+        let state = Api::of(&pair.edge).get("/v1/streams/press").await.json();
+        let consumers = state["consumers"].as_array().unwrap();
+        consumers.iter().any(|one| one["name"] == "uplink" && one["position"] == position)
+    };
+    until("the uplink's position is where the relay is", noted).await;
+}
+
 #[tokio::test]
 async fn what_a_gateway_stores_is_at_its_relay_byte_for_byte() {
     let pair = Pair::start().await;
@@ -29,12 +39,7 @@ async fn what_a_gateway_stores_is_at_its_relay_byte_for_byte() {
     let told = status(&pair.edge).await;
     assert_eq!((&told["up"], &told["sent_records"]), (&true.into(), &70.into()), "{told}");
     // The position follows, and with it retention.
-    let acknowledged = async || {
-        let state = Api::of(&pair.edge).get("/v1/streams/press").await.json();
-        let consumers = state["consumers"].as_array().unwrap();
-        consumers.iter().any(|one| one["name"] == "uplink" && one["position"] == 60)
-    };
-    until("the uplink's position is where the relay is", acknowledged).await;
+    relay_had(&pair, 60).await;
 }
 
 #[tokio::test]
@@ -83,12 +88,7 @@ async fn a_wiped_relay_gets_what_is_still_here_and_is_told_of() {
     keep(&pair, "press").await;
     notify(&pair.edge, "press", 1..30).await;
     pair.is_level("press").await;
-    let position = async || {
-        let state = Api::of(&pair.edge).get("/v1/streams/press").await.json();
-        state["consumers"].to_string().contains("\"uplink\",\"position\":30")
-            || state["consumers"].to_string().contains("\"position\":30")
-    };
-    until("the gateway knows that the relay had them", position).await;
+    relay_had(&pair, 30).await;
     let setup = pair.relay.kill().await;
     for folder in ["replicas", "outboxes"] {
         wipe(&setup.data_dir().join(folder));
@@ -125,7 +125,6 @@ async fn a_wiped_gateway_begins_another_replica_beside_the_old_one() {
 
 #[tokio::test]
 async fn what_was_gone_before_the_relay_had_it_is_a_hole_with_its_reason() {
-    // Nobody listens there yet.
     let setup = Setup::new()
         .set("STORE__MAX_BYTES", "4MiB")
         .set("STORE__SEGMENT_BYTES", "1MiB")
