@@ -7,7 +7,7 @@ use ngsi_ferry::config::{self, Config, Settings};
 use toml::Value;
 
 /// Every table of the configuration, with its heading.
-const TABLES: [(&str, &str); 12] = [
+const TABLES: [(&str, &str); 13] = [
     ("", ""),
     ("intake", "[intake]"),
     ("route", "[[route]]"),
@@ -19,6 +19,7 @@ const TABLES: [(&str, &str); 12] = [
     ("pass_through", "[pass_through]"),
     ("orion", "[orion]"),
     ("orion.target", "[[orion.target]]"),
+    ("uplink", "[uplink]"),
     ("admin", "[admin]"),
 ];
 
