@@ -59,7 +59,7 @@ impl Reloadable {
                 Err(error) => error!(%error, "tokens of the pass-through are not taken over"),
             }
         }
-        self.store.reload(new.store_settings());
+        self.store.reload_as(new.store_settings());
         if let Err(error) = self.replay.reload(new.orion.clone()) {
             error!(%error, "[orion] is not taken over");
         }

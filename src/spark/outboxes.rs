@@ -23,15 +23,15 @@ pub struct Outboxes {
     metrics: SparkMetrics,
     open: Mutex<BTreeMap<String, Arc<Staging>>>,
     begin: mpsc::Sender<Arc<Staging>>,
-    begun: Mutex<mpsc::Receiver<Arc<Staging>>>,
+    waiting: Mutex<mpsc::Receiver<Arc<Staging>>>,
 }
 
 impl Outboxes {
     /// Of the gateways that `store` knows; staged attempts expire after so long.
     #[must_use]
     pub fn new(store: Arc<Store>, expiry: Duration, metrics: SparkMetrics) -> Self {
-        let (begin, begun) = mpsc::channel(QUEUE);
-        Self { store, expiry, metrics, open: Mutex::default(), begin, begun: Mutex::new(begun) }
+        let (begin, waiting) = mpsc::channel(QUEUE);
+        Self { store, expiry, metrics, open: Mutex::default(), begin, waiting: Mutex::new(waiting) }
     }
 
     /// The staging for a gateway, made if need be.
@@ -54,7 +54,7 @@ impl Outboxes {
 
     /// Runs the staging of every gateway, until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut begun = self.begun.lock().await;
+        let mut waiting = self.waiting.lock().await;
         let mut running = JoinSet::new();
         let known = async {
             for remote in self.store.remotes() {
@@ -67,7 +67,7 @@ impl Outboxes {
         tokio::pin!(known);
         loop {
             tokio::select! {
-                Some(staging) = begun.recv() => drop(running.spawn(staging.run(stop.clone()))),
+                Some(staging) = waiting.recv() => drop(running.spawn(staging.run(stop.clone()))),
                 () = &mut known => {}
                 Some(_) = running.join_next() => {}
                 () = stop.cancelled() => break,

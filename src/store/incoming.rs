@@ -64,7 +64,7 @@ impl Incoming<'_> {
     pub fn parts(mut self) -> Result<Vec<Part>, Malformed> {
         self.holes.sort_unstable_by_key(|hole| hole.from);
         let holes = std::mem::take(&mut self.holes);
-        let mut parts = Parts {
+        let mut reading = Reading {
             at: self.from,
             until: self.until,
             holes: holes.into_iter().peekable(),
@@ -78,15 +78,15 @@ impl Incoming<'_> {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(self.body)?;
             decoder.window_log_max(WINDOW_LOG)?;
             let limited = decoder.take(self.max_bytes + 1);
-            parts.read(BufReader::with_capacity(64 << 10, limited), self.max_bytes)?;
+            reading.read(BufReader::with_capacity(64 << 10, limited), self.max_bytes)?;
         } else {
-            parts.read(self.body, self.max_bytes)?;
+            reading.read(self.body, self.max_bytes)?;
         }
-        parts.finish()
+        reading.finish()
     }
 }
 
-struct Parts {
+struct Reading {
     /// Everything below is accounted for.
     at: Sequence,
     until: Sequence,
@@ -99,7 +99,7 @@ struct Parts {
     parts: Vec<Part>,
 }
 
-impl Parts {
+impl Reading {
     fn read(&mut self, mut lines: impl BufRead, max_bytes: u64) -> Result<(), Malformed> {
         let mut line = Vec::new();
         let mut bytes = 0;

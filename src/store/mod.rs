@@ -417,7 +417,13 @@ impl Store {
     }
 
     /// Takes over limits from a changed configuration.
-    pub fn reload(&self, settings: Settings) {
+    pub fn reload(&self, config: Config, streams: Vec<StreamConfig>) {
+        let relay = read(&self.config).relay.clone();
+        self.reload_as(Settings { store: config, streams, relay });
+    }
+
+    /// As [`Store::reload`], of a relay too.
+    pub fn reload_as(&self, settings: Settings) {
         let Settings { store: config, streams, relay } = &settings;
         for log in self.streams() {
             let stream = streams.iter().find(|stream| stream.name == log.name());
@@ -425,7 +431,9 @@ impl Store {
         }
         for remote in self.remotes() {
             for (_, replicas) in remote.streams() {
-                replicas.iter().for_each(|log| log.set_limits(config.limits_of_replica(relay)));
+                for log in replicas {
+                    log.set_limits(config.limits_of_replica(relay));
+                }
             }
             remote.outbox().iter().for_each(|log| log.set_limits(config.limits_of_outbox(relay)));
         }

@@ -77,7 +77,7 @@ impl Store {
                     })
                 })
                 .collect();
-            let ended = workers.into_iter().map(|worker| worker.join());
+            let ended = workers.into_iter().map(std::thread::ScopedJoinHandle::join);
             ended
                 .map(|ended| ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                 .collect()
@@ -326,11 +326,11 @@ impl Store {
         });
         match removed.await {
             Ok(Ok(())) => {
-                info!(log = log.name(), epoch, "an earlier replica is used up and removed")
+                info!(log = log.name(), epoch, "an earlier replica is used up and removed");
             }
             // Empty as it is, the next start finds it and removes it.
             failed => {
-                warn!(log = log.name(), epoch, ?failed, "an earlier replica's folder stays behind")
+                warn!(log = log.name(), epoch, ?failed, "an earlier replica's folder stays behind");
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::write_back::is_token;
 /// The body of an acknowledgement.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Position {
+struct Asked {
     epoch: Option<String>,
     position: Sequence,
     lease: Option<String>,
@@ -120,8 +120,8 @@ impl Session {
         let state = match owner {
             Owner::Remote(remote) if epoch.is_none() => {
                 let streams = remote.streams().into_iter();
-                let found = streams.filter(|(name, _)| name == stream);
-                found.filter_map(|(name, replicas)| state_of(&name, &replicas)).next()
+                let mut found = streams.filter(|(name, _)| name == stream);
+                found.find_map(|(name, replicas)| state_of(&name, &replicas))
             }
             _ => None,
         };
@@ -182,10 +182,10 @@ impl Session {
         request: Request<Incoming>,
     ) -> Result<Acknowledgement, Refused> {
         let (body, _share) = self.body(request).await?;
-        let asked: Position = serde_json::from_slice(&body).map_err(|error| {
+        let asked: Asked = serde_json::from_slice(&body).map_err(|error| {
             bad_request(&format!("the body is {{\"epoch\":…,\"position\":N}}: {error}"))
         })?;
-        let Position { epoch, position, lease, takes_over } = asked;
+        let Asked { epoch, position, lease, takes_over } = asked;
         if lease.iter().chain(&takes_over).any(|token| !is_token(token)) {
             return Err(bad_request("a lease is 1 to 128 of A-Z a-z 0-9 . _ : -"));
         }

@@ -2,7 +2,7 @@
 //! that it has there.
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::json;
 
@@ -75,12 +75,11 @@ impl Session {
             return Err(gap(0));
         }
         let parts = self.unpack(body, packed, range).await?;
-        let log = match known {
-            Some(log) => log,
-            None => {
-                let made = store.replica_for(name, stream, &epoch).await;
-                made.map_err(|error| replica_refused(&error))?
-            }
+        let log = if let Some(log) = known {
+            log
+        } else {
+            let made = store.replica_for(name, stream, &epoch).await;
+            made.map_err(|error| replica_refused(&error))?
         };
         let records = parts.iter().map(|part| match part {
             Part::Group(group) => u64::from(group.header.count),
@@ -111,7 +110,7 @@ impl Session {
 }
 
 fn is_packed(headers: &HeaderMap) -> Result<bool, Refused> {
-    match headers.get(header::CONTENT_ENCODING).map(|coding| coding.as_bytes()) {
+    match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"identity") => Ok(false),
         Some(b"zstd") => Ok(true),
         Some(_) => Err(Refused::new(serve::refusal(
