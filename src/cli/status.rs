@@ -176,19 +176,18 @@ fn uplink(status: &uplink::Status) -> String {
     let state = if status.up { "up" } else { "DOWN" };
     let behind = count(status.streams.iter().map(|stream| stream.behind).sum());
     let (sent, pulled) = (bytes(status.sent_bytes), count(status.pulled_entries));
-    let mut text = format!(
+    let mut lines = vec![format!(
         "Relay {relay}: {state} since {since}, {behind} records behind; \
-         since the start {sent} sent, {pulled} write-back entries pulled\n"
-    );
-    for why in status.last_error.iter().filter(|_| !status.up) {
-        text += &format!("  {why}\n");
-    }
+         since the start {sent} sent, {pulled} write-back entries pulled"
+    )];
+    let why = status.last_error.iter().filter(|_| !status.up);
+    lines.extend(why.map(|why| format!("  {why}")));
     let waiting = status.streams.iter().filter(|one| one.behind > 0 || one.problem.is_some());
-    for stream in waiting {
+    lines.extend(waiting.map(|stream| {
         let why = stream.problem.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        text += &format!("  {}: {} records behind{why}\n", stream.name, count(stream.behind));
-    }
-    text
+        format!("  {}: {} records behind{why}", stream.name, count(stream.behind))
+    }));
+    lines.join("\n") + "\n"
 }
 
 fn notices(status: &Status) -> Vec<String> {

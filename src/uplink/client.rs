@@ -24,7 +24,7 @@ const MAX_ANSWER: usize = 64 << 20;
 
 /// The settings ready for use.
 pub(super) struct Client {
-    client: reqwest::Client,
+    http: reqwest::Client,
     /// Without a slash at its end.
     pub url: String,
     pub timeout: Duration,
@@ -85,7 +85,7 @@ impl Client {
         };
         let tls = tls::client_config(config.ca.as_deref(), identity)?;
         tls::install_provider();
-        let client = reqwest::Client::builder()
+        let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(Policy::none())
             .retry(reqwest::retry::never())
@@ -103,7 +103,7 @@ impl Client {
             .build()
             .map_err(|error| Error::Config(format!("uplink.url: {error}")))?;
         Ok(Self {
-            client,
+            http,
             url: url.trim_end_matches('/').to_owned(),
             timeout: config.timeout,
             max_batch: usize::try_from(config.max_batch).unwrap_or(usize::MAX),
@@ -120,7 +120,7 @@ impl Client {
     pub(super) async fn send(&self, asked: Asked) -> Result<Answer, String> {
         let Asked { method, path, body, packed, wait, .. } = asked;
         let timeout = self.timeout + wait;
-        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
         request = request.timeout(timeout).header(header::ACCEPT_ENCODING, "zstd");
         if packed {
             request = request.header(header::CONTENT_ENCODING, "zstd");

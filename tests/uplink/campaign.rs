@@ -146,7 +146,7 @@ impl<M: Mishap> Campaign<M> {
         let driver = self.driver.take().unwrap();
         let driving = tokio::spawn(driver.run(spark, self.written.clone(), of_relay.clone()));
         of_edge.reaches(30).await;
-        self.disturb_line().await;
+        self.disturb_line();
         let which = self.chance.below(3);
         if which != 1 {
             let edge = self.edge.take().unwrap();
@@ -178,7 +178,7 @@ impl<M: Mishap> Campaign<M> {
         self.rounds += 1;
     }
 
-    async fn disturb_line(&mut self) {
+    fn disturb_line(&mut self) {
         match self.chance.below(6) {
             0 => self.line.reset(),
             1 => self.line.set(Weather::Stalled),

@@ -42,6 +42,7 @@ mod place;
 mod volume;
 
 mod campaign;
+mod fleet;
 mod pair;
 mod records;
 mod refusals;

@@ -137,7 +137,9 @@ impl Staging {
             match entry {
                 Ok(entry) => {
                     let own = self.own(&ledger, entry, at < acknowledged);
-                    own.into_iter().for_each(|entry| step.add(received, entry));
+                    for entry in own {
+                        step.add(received, entry);
+                    }
                 }
                 Err(error) => {
                     error!(seq = at, %error, "an entry of the relay's outbox makes no sense");
