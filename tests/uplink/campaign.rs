@@ -282,14 +282,14 @@ async fn run<M: Mishap>(what: &str, of_edge: M, of_relay: M, rounds: u64, seed: 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_gateway_acknowledged_is_at_its_relay_once_whoever_is_killed() {
-    run("kill -9", Kill9, Kill9, rounds(4), seed::chosen()).await;
+    run("kill -9", Kill9, Kill9, rounds(3), seed::chosen()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_gateway_acknowledged_is_at_its_relay_once_wherever_the_power_goes() {
     let seed = seed::chosen();
     match (Cuts::new(seed), Cuts::new(seed ^ 1)) {
-        (Ok(edge), Ok(relay)) => run("power cuts", edge, relay, rounds(4), seed).await,
+        (Ok(edge), Ok(relay)) => run("power cuts", edge, relay, rounds(3), seed).await,
         (Err(why), _) | (_, Err(why)) => eprintln!("skipped: {why}"),
     }
 }
