@@ -142,7 +142,13 @@ impl<I: Inbox> Pull<I> {
                 next
             }
             Some(known) if known.epoch == epoch => known.next,
-            Some(_) => outbox.earliest,
+            Some(_) => {
+                // What was staged in the old one is dropped now, not when
+                // something comes.
+                let upto = Pulled { epoch: epoch.clone(), next: outbox.earliest };
+                self.inbox.take_over(Vec::new(), upto, self.acknowledged).await?;
+                outbox.earliest
+            }
             None => {
                 if self.acknowledged > 0 {
                     warn!(
@@ -182,6 +188,7 @@ impl<I: Inbox> Pull<I> {
             409 => {
                 // Another outbox, or one that ends before that.
                 self.at = None;
+                tokio::time::sleep(backoff::within(SHORT_POLL)).await;
                 Ok(())
             }
             410 => {
