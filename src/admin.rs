@@ -21,7 +21,7 @@ use crate::orion::dead_letters::{self, DeadLetters};
 use crate::orion::replay;
 use crate::record::Sequence;
 use crate::serve::{self, Body, Connection, Limits};
-use crate::spark::{self, AnswerBounds};
+use crate::spark::{self, AnswerBounds, line_socket};
 use crate::status::{Certificate, Status};
 use crate::store::{Log, Store};
 use crate::uplink;
@@ -77,6 +77,8 @@ pub struct Admin {
     pub budget: Budget,
     /// Certificates whose end is to be watched.
     pub certificates: Vec<PathBuf>,
+    /// How line sockets fare.
+    pub line_sockets: Vec<line_socket::Handle>,
     /// Who does not get on.
     pub health: Health,
     /// Metrics.
@@ -109,6 +111,7 @@ impl Admin {
         status.uplink = self.uplink.as_ref().map(uplink::Handle::status);
         status.write_backs.dead_letters = self.dead_letters.count() as u64;
         status.bytes_in_flight = self.budget.in_flight() as u64;
+        status.line_sockets = self.line_sockets.iter().map(line_socket::Handle::status).collect();
         status.problems = self.problems();
         status.certificates = self.certificates.iter().map(|path| Certificate::of(path)).collect();
         status

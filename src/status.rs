@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::orion::replay;
 use crate::record::{Sequence, trusted_ms};
+use crate::spark::line_socket;
 use crate::store::{HoleReason, Log, LogStatus, Store};
 use crate::{tls, uplink, write_back};
 pub use remotes::{RemoteStatus, ReplicaStatus};
@@ -50,6 +51,9 @@ pub struct Status {
     /// How the link to the relay does; none where there is none.
     #[serde(default)]
     pub uplink: Option<uplink::Status>,
+    /// How line sockets fare; none where no gateway runs.
+    #[serde(default)]
+    pub line_sockets: Vec<line_socket::Status>,
     /// Why the gateway cannot do its work now; `/ready` says the same.
     #[serde(default)]
     pub problems: Vec<String>,
@@ -201,6 +205,7 @@ impl Status {
             write_backs,
             replay: None,
             uplink: None,
+            line_sockets: Vec::new(),
             problems: Vec::new(),
             disk_free_bytes: store.disk().free(),
             bytes_in_flight: 0,

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -68,13 +69,13 @@ class Gateway:
             **self.settings,
         }
         # Those that begin so are settings of the gateway; the tests' own are none.
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("NGSI_FERRY_")}
-        environment |= {f"NGSI_FERRY_{name}": value for name, value in variables.items()}
+        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("NGSI_FERRY_")}
+        self.environment |= {f"NGSI_FERRY_{name}": value for name, value in variables.items()}
         with (self.folder / "gateway.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [binary(), "run"],
                 cwd=self.folder,
-                env=environment,
+                env=self.environment,
                 stdout=log,
                 stderr=log,
             )
@@ -117,6 +118,28 @@ class Gateway:
             answer.read()
             assert answer.status == 204, answer.status
         connection.close()
+
+    def command(self, *arguments: str) -> str:
+        """What a command of the gateway's program prints."""
+        done = subprocess.run(
+            [binary(), *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def metrics(self) -> str:
+        """What the admin listener says, as OpenMetrics."""
+        return self.admin("metrics")
+
+    def admin(self, path: str) -> str:
+        address = f"http://127.0.0.1:{self.ports['ADMIN']}/{path}"
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            return answer.read().decode()
 
     def options(self) -> dict[str, str]:
         """What a job on this machine needs to reach it."""

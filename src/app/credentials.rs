@@ -64,6 +64,21 @@ pub(super) fn own_tls(cert: Option<&Path>, key: Option<&Path>) -> Result<Option<
     Ok(Some(Arc::new(Acceptor::new(settings)?)))
 }
 
+/// TLS of each line socket that has it, in their order.
+pub(super) fn line_socket_tls(config: &Config) -> Result<Vec<Option<Arc<Acceptor>>>> {
+    let acceptors = config.line_socket.iter().map(|socket| {
+        let (Some(cert), Some(key)) = (&socket.cert, &socket.key) else { return Ok(None) };
+        let clients = match &socket.client_ca {
+            None => ClientCertificates::None,
+            Some(ca) => ClientCertificates::Required { ca: ca.clone() },
+        };
+        let (cert, key, versions) = (cert.clone(), key.clone(), Versions::Tls12And13);
+        let settings = ServerTls { cert, key, clients, versions };
+        Ok(Some(Arc::new(Acceptor::new(settings)?)))
+    });
+    acceptors.collect()
+}
+
 /// Who may do what at the Spark API.
 pub(super) fn access(config: &Config) -> Result<Access> {
     let spark = &config.spark;

@@ -21,6 +21,9 @@ pub struct Addresses {
     /// NGSI writes, where they have a listener of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pass_through: Option<SocketAddr>,
+    /// Line sockets, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub line_sockets: Vec<SocketAddr>,
 }
 
 /// The sockets of a gateway.
@@ -29,6 +32,7 @@ pub(super) struct Listeners {
     pub spark: TcpListener,
     pub admin: TcpListener,
     pub pass_through: Option<TcpListener>,
+    pub line_sockets: Vec<TcpListener>,
     pub command: UnixListener,
 }
 
@@ -46,11 +50,16 @@ pub(super) async fn listen(settings: &Settings) -> Result<Listeners> {
         None => None,
         Some(listen) => Some(bind("pass_through.listen", listen).await?),
     };
+    let mut line_sockets = Vec::new();
+    for (at, socket) in config.line_socket.iter().enumerate() {
+        line_sockets.push(bind(&format!("line_socket[{at}].listen"), socket.listen).await?);
+    }
     Ok(Listeners {
         intake: bind("intake.listen", config.intake.listen).await?,
         spark: bind("spark.listen", config.spark.listen).await?,
         admin: bind("admin.listen", config.admin.listen).await?,
         pass_through,
+        line_sockets,
         command: listen_for_commands(&config.admin_socket())?,
     })
 }
@@ -78,11 +87,13 @@ fn listen_for_commands(path: &Path) -> Result<UnixListener> {
 impl Listeners {
     pub(super) fn addresses(&self) -> Result<Addresses> {
         let pass_through = self.pass_through.as_ref().map(TcpListener::local_addr);
+        let line_sockets = self.line_sockets.iter().map(TcpListener::local_addr);
         Ok(Addresses {
             intake: self.intake.local_addr()?,
             spark: self.spark.local_addr()?,
             admin: self.admin.local_addr()?,
             pass_through: pass_through.transpose()?,
+            line_sockets: line_sockets.collect::<std::io::Result<_>>()?,
         })
     }
 }

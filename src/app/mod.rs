@@ -26,6 +26,7 @@ use crate::orion::intake::Intake;
 use crate::orion::{IntakeMetrics, replay};
 use crate::serve::Limits;
 use crate::spark::api::Api;
+use crate::spark::line_socket::{self, LineSocket};
 use crate::spark::{Access, Outboxes, PassThrough, SparkMetrics, Staging};
 use crate::status::Certificate;
 use crate::store::{self, Store};
@@ -55,6 +56,7 @@ struct Gateway {
     outboxes: Arc<Outboxes>,
     uplink: Option<Uplink<Inbox>>,
     pass_through: PassThrough,
+    line_sockets: Vec<LineSocket>,
     replay: replay::Replay,
     dead_letters: DeadLetters,
     registry: Registry,
@@ -67,6 +69,7 @@ struct Tls {
     spark: Arc<Acceptor>,
     intake: Option<Arc<Acceptor>>,
     pass_through: Option<Arc<Acceptor>>,
+    line_sockets: Vec<Option<Arc<Acceptor>>>,
 }
 
 /// Runs the gateway until it is told to stop. `started` is told the
@@ -121,17 +124,7 @@ impl Gateway {
     async fn make(config: &Config, file: Option<PathBuf>) -> Result<Self> {
         let mut registry = Registry::with_prefix("ngsi_ferry");
         let store = open_store(config, &mut registry).await?;
-        let tls = Tls {
-            spark: credentials::spark_tls(config).await?,
-            intake: credentials::own_tls(
-                config.intake.cert.as_deref(),
-                config.intake.key.as_deref(),
-            )?,
-            pass_through: credentials::own_tls(
-                config.pass_through.cert.as_deref(),
-                config.pass_through.key.as_deref(),
-            )?,
-        };
+        let tls = Tls::of(config).await?;
         let access = Arc::new(ArcSwap::from_pointee(credentials::access(config)?));
         let pass_through_access = credentials::pass_through_access(config)?;
         let rules = Arc::new(ArcSwap::from_pointee(credentials::rules(config)?));
@@ -153,14 +146,7 @@ impl Gateway {
         let expiry = config.spark.stage_expiry;
         let staging = Staging::new(Arc::clone(write_backs), expiry, spark_metrics.clone());
         let staging = Arc::new(staging.fed_by_a_relay(config.uplink.url.is_some()));
-        let uplink_metrics = uplink::Metrics::register(&mut registry);
-        let parts = uplink::Parts {
-            id: config.id(),
-            store: Arc::clone(&store),
-            budget: spark_budget.clone(),
-            metrics: uplink_metrics,
-        };
-        let uplink = make_uplink(config, parts, &staging).await?;
+        let uplink = make_uplink(config, &store, &spark_budget, &mut registry, &staging).await?;
         let outboxes = Arc::new(Outboxes::new(Arc::clone(&store), expiry, spark_metrics.clone()));
         let pass_through = PassThrough {
             log: Arc::clone(write_backs),
@@ -169,6 +155,17 @@ impl Gateway {
             body_timeout: config.spark.body_timeout,
             metrics: spark_metrics.clone(),
         };
+        let mut line_sockets = Vec::new();
+        let line_socket_metrics = line_socket::Metrics::register(&mut registry);
+        // Clients that take nothing hold what is read for them: they leave
+        // the other readers half of what those share.
+        let line_socket_budget = spark_budget.half();
+        for socket in &config.line_socket {
+            let (socket, budget) = (socket.clone(), line_socket_budget.clone());
+            let access = Arc::clone(&access);
+            let made = LineSocket::new(socket, &store, budget, access, &line_socket_metrics);
+            line_sockets.push(made.await?);
+        }
         let intake = Intake::new(
             config.intake.clone(),
             Arc::clone(&rules),
@@ -210,6 +207,7 @@ impl Gateway {
             outboxes,
             uplink,
             pass_through,
+            line_sockets,
             replay,
             dead_letters,
             registry,
@@ -239,6 +237,7 @@ impl Gateway {
             uplink: self.uplink.as_ref().map(Uplink::handle),
             budget: self.budget,
             certificates,
+            line_sockets: self.line_sockets.iter().map(LineSocket::handle).collect(),
             health: health.clone(),
             registry: self.registry,
             stop: stop.clone(),
@@ -253,6 +252,10 @@ impl Gateway {
         tasks.spawn("replay", run_replay(self.replay, stop.clone()));
         if let Some(uplink) = self.uplink {
             tasks.spawn("uplink", uplink.run(stop.clone()));
+        }
+        let sockets = self.line_sockets.into_iter().zip(listeners.line_sockets);
+        for ((socket, listener), tls) in sockets.zip(tls.line_sockets) {
+            tasks.spawn("line socket", socket.run(listener, tls, stop.clone()));
         }
         if let Some(listener) = listeners.pass_through {
             let limits = Limits {
@@ -275,9 +278,25 @@ impl Gateway {
 }
 
 impl Tls {
+    async fn of(config: &Config) -> Result<Self> {
+        Ok(Self {
+            spark: credentials::spark_tls(config).await?,
+            intake: credentials::own_tls(
+                config.intake.cert.as_deref(),
+                config.intake.key.as_deref(),
+            )?,
+            pass_through: credentials::own_tls(
+                config.pass_through.cert.as_deref(),
+                config.pass_through.key.as_deref(),
+            )?,
+            line_sockets: credentials::line_socket_tls(config)?,
+        })
+    }
+
     fn acceptors(&self) -> Vec<Arc<Acceptor>> {
         let all = [Some(&self.spark), self.intake.as_ref(), self.pass_through.as_ref()];
-        all.into_iter().flatten().cloned().collect()
+        let line_sockets = self.line_sockets.iter().flatten();
+        all.into_iter().flatten().chain(line_sockets).cloned().collect()
     }
 }
 
@@ -292,9 +311,17 @@ async fn open_store(config: &Config, registry: &mut Registry) -> Result<Arc<Stor
 /// None where no relay is configured.
 async fn make_uplink(
     config: &Config,
-    parts: uplink::Parts,
+    store: &Arc<Store>,
+    budget: &Budget,
+    registry: &mut Registry,
     staging: &Arc<Staging>,
 ) -> Result<Option<Uplink<Inbox>>> {
+    let parts = uplink::Parts {
+        id: config.id(),
+        store: Arc::clone(store),
+        budget: budget.clone(),
+        metrics: uplink::Metrics::register(registry),
+    };
     if config.uplink.url.is_none() {
         parts.store.streams().iter().for_each(|log| uplink::warn_of_left_over(log));
         return Ok(None);

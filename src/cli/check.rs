@@ -83,7 +83,11 @@ fn files(settings: &Settings, found: &mut Findings) {
         ("pass_through", pass_through.cert.clone(), pass_through.key.clone()),
         ("uplink", uplink.cert.clone(), uplink.key.clone()),
     ];
-    for (table, cert, key) in pairs {
+    let pairs = pairs.map(|(table, cert, key)| (table.to_owned(), cert, key)).into_iter();
+    let line_sockets = settings.config.line_socket.iter().enumerate();
+    let line_sockets = line_sockets
+        .map(|(at, one)| (format!("line_socket[{at}]"), one.cert.clone(), one.key.clone()));
+    for (table, cert, key) in pairs.chain(line_sockets) {
         if let (Some(cert), Some(key)) = (cert, key) {
             certificate(settings, &format!("{table}.cert"), &cert, &key, found);
         }
@@ -131,9 +135,13 @@ fn files(settings: &Settings, found: &mut Findings) {
         ("orion.token_file", &orion.token_file),
         ("spark.client_ca", &spark.client_ca),
     ];
-    for (setting, path) in readable {
+    let readable = readable.map(|(setting, path)| (setting.to_owned(), path)).into_iter();
+    let line_sockets = settings.config.line_socket.iter().enumerate();
+    let line_sockets =
+        line_sockets.map(|(at, one)| (format!("line_socket[{at}].client_ca"), &one.client_ca));
+    for (setting, path) in readable.chain(line_sockets) {
         if let Some(Err(error)) = path.as_ref().map(std::fs::read) {
-            object(setting, error.to_string());
+            object(&setting, error.to_string());
         }
     }
 }
@@ -190,7 +198,7 @@ fn ports(settings: &Settings, found: &mut Findings) {
             Err(error) => {
                 let hint = "stop the other program, or choose another address or port";
                 let message = format!("cannot listen: {error}");
-                found.problems.push(settings.problem(setting, &message, Some(hint)));
+                found.problems.push(settings.problem(&setting, &message, Some(hint)));
             }
         }
     }

@@ -10,6 +10,7 @@ use super::print_line;
 use super::table::{ago, bytes, count, span, table};
 use crate::config::Config;
 use crate::orion::dead_letters::DeadLetters;
+use crate::spark::line_socket;
 use crate::status::{DamagedLog, LostRange, RemoteStatus, Status, StreamStatus};
 use crate::uplink;
 
@@ -52,6 +53,7 @@ fn render(status: &Status) -> String {
         text += &gateways(status);
         text += "\n";
     }
+    text += &line_sockets(status);
     text += &write_backs(status);
     text += &status.uplink.as_ref().map(uplink).unwrap_or_default();
     for notice in notices(status) {
@@ -154,6 +156,26 @@ fn gateways(status: &Status) -> String {
     }
     let head = ["GATEWAY", "STREAM", "RECORDS", "ON DISK", "NEXT", "LAG", "HEARD", "WRITE-BACKS"];
     table(&head, &rows)
+}
+
+fn line_sockets(status: &Status) -> String {
+    if status.line_sockets.is_empty() {
+        return String::new();
+    }
+    let row = |socket: &line_socket::Status| {
+        vec![
+            socket.listen.clone(),
+            socket.stream.clone(),
+            socket.consumer.clone(),
+            socket.clients.to_string(),
+            count(socket.position),
+            count(socket.sent),
+            count(socket.left_out),
+        ]
+    };
+    let rows: Vec<_> = status.line_sockets.iter().map(row).collect();
+    let heads = ["LINE SOCKET", "STREAM", "CONSUMER", "CLIENTS", "POSITION", "SENT", "LEFT OUT"];
+    table(&heads, &rows) + "\n"
 }
 
 fn write_backs(status: &Status) -> String {

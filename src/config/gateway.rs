@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Problem, Problems, Sources};
 use crate::orion::{Route, intake, replay};
+use crate::spark::line_socket::{self, is_consumer_name};
 use crate::spark::{self, Grant, PassThroughConfig};
 use crate::store::{self, RelayConfig, StreamConfig, is_stream_name};
 use crate::{admin, pki, uplink};
@@ -53,6 +54,9 @@ pub struct Config {
     pub client: Vec<Grant>,
     /// NGSI writes on a listener of their own.
     pub pass_through: PassThroughConfig,
+    /// Streams as lines over TCP.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub line_socket: Vec<line_socket::Config>,
     /// Write-backs out.
     pub orion: replay::Config,
     /// The relay that gets the streams.
@@ -77,6 +81,7 @@ impl Default for Config {
             spark: spark::Config::default(),
             client: Vec::new(),
             pass_through: PassThroughConfig::default(),
+            line_socket: Vec::new(),
             orion: replay::Config::default(),
             uplink: uplink::Config::default(),
             admin: admin::Config::default(),
@@ -186,6 +191,7 @@ impl Settings {
         if config.orion.max_rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
             object("orion.max_rate", "not a rate", "write a number above 0, or leave it out");
         }
+        self.contradictions_of_line_sockets(&mut object);
         self.contradictions_of_uplink(&mut object);
         let pass_through = &config.pass_through;
         if let Some(listen) = pass_through.listen {
@@ -227,6 +233,15 @@ impl Settings {
 }
 
 impl Settings {
+    fn contradictions_of_line_sockets(&self, object: &mut impl FnMut(&str, &str, &str)) {
+        let sockets = &self.config.line_socket;
+        for (at, socket) in sockets.iter().enumerate() {
+            object_to_line_socket(socket, &sockets[..at], |key, message, hint| {
+                object(&format!("line_socket[{at}].{key}"), message, hint);
+            });
+        }
+    }
+
     fn contradictions_of_uplink(&self, object: &mut impl FnMut(&str, &str, &str)) {
         let (config, uplink) = (&self.config, &self.config.uplink);
         let Some(url) = &uplink.url else {
@@ -264,6 +279,39 @@ impl Settings {
     }
 }
 
+fn object_to_line_socket(
+    socket: &line_socket::Config,
+    others: &[line_socket::Config],
+    mut object: impl FnMut(&str, &str, &str),
+) {
+    if !is_stream_name(&socket.stream) {
+        let form = "a name is 1 to 64 of a-z 0-9 . _ -, and not only dots";
+        object("stream", "not a stream's name", form);
+    }
+    if !is_consumer_name(&socket.consumer) {
+        object("consumer", "not a consumer's name", "a name is 1 to 128 of A-Z a-z 0-9 . _ : -");
+    }
+    let name = |one: &line_socket::Config| (one.stream.clone(), one.consumer.clone());
+    if others.iter().any(|other| name(other) == name(socket)) {
+        let hint = "two sockets would each take away what the other has not sent: set another name";
+        object("consumer", "this consumer of the stream has a line socket already", hint);
+    }
+    if socket.cert.is_some() != socket.key.is_some() {
+        let set = if socket.cert.is_some() { "cert" } else { "key" };
+        object(set, "cert and key belong together", "set both or neither");
+    }
+    if socket.client_ca.is_some() && socket.cert.is_none() {
+        object("client_ca", "without TLS no client shows a certificate", "set cert and key too");
+    }
+    if socket.cert.is_none() && !socket.listen.ip().is_loopback() {
+        let hint = "set cert and key, or listen on loopback";
+        object("listen", "plain TCP on an address that is not loopback", hint);
+    }
+    if socket.max_clients == 0 {
+        object("max_clients", "nobody could connect", "write 1 or more");
+    }
+}
+
 impl Config {
     /// The gateway's name.
     #[must_use]
@@ -295,13 +343,16 @@ impl Config {
 
     /// The addresses it is to listen on, with their settings.
     #[must_use]
-    pub fn listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+    pub fn listeners(&self) -> Vec<(String, SocketAddr)> {
         let mut all = vec![
-            ("intake.listen", self.intake.listen),
-            ("spark.listen", self.spark.listen),
-            ("admin.listen", self.admin.listen),
+            ("intake.listen".to_owned(), self.intake.listen),
+            ("spark.listen".to_owned(), self.spark.listen),
+            ("admin.listen".to_owned(), self.admin.listen),
         ];
-        all.extend(self.pass_through.listen.map(|listen| ("pass_through.listen", listen)));
+        let pass_through = self.pass_through.listen;
+        all.extend(pass_through.map(|listen| ("pass_through.listen".to_owned(), listen)));
+        let line_sockets = self.line_socket.iter().enumerate();
+        all.extend(line_sockets.map(|(at, one)| (format!("line_socket[{at}].listen"), one.listen)));
         all
     }
 
@@ -347,6 +398,7 @@ impl Config {
             ("[spark]", self.spark != spark),
             ("[store] linger, compression_level or stuck_after", self.store != store),
             ("[pass_through]", self.pass_through != pass_through),
+            ("[[line_socket]]", self.line_socket != new.line_socket),
             ("[admin]", self.admin != new.admin),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

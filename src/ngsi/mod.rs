@@ -1,6 +1,7 @@
 //! Reading NGSIv2 and NGSI-LD, without changing a byte.
 //!
 //! * `notification`: what a notification is about, for routing only;
+//! * `normalize`: a notification written out for readers that know one form;
 //! * `route`: which operation a method and path ask for;
 //! * `write`: whom a write-back is for, and whether it may be sent twice;
 //! * `answer`: what Orion would answer to it;
@@ -16,6 +17,7 @@
 mod answer;
 mod coalesce;
 mod json;
+mod normalize;
 mod notification;
 mod operators;
 mod route;
@@ -24,6 +26,7 @@ mod write;
 
 pub use answer::{Answer, Refusal, accepted_answer, validate};
 pub use coalesce::coalesce;
+pub use normalize::{Normalized, Told, Unconvertible, normalize, one_line};
 pub use notification::{Glimpse, glimpse};
 pub use route::{Access, Api, BatchAction, Kind, access, is_write};
 pub use split::split;

@@ -5,6 +5,7 @@ pub mod api;
 mod config;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+pub mod line_socket;
 mod metrics;
 mod outboxes;
 mod pass_through;

@@ -24,6 +24,7 @@ mod quarantine;
 mod reader;
 mod recovery;
 mod remote;
+mod replica_folders;
 mod replica_recovery;
 mod replicas;
 mod replication;

@@ -3,7 +3,6 @@
 //! The ordinal tells which of a stream's replicas is the newest, whatever
 //! became of their states.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,12 +13,11 @@ use tracing::{info, warn};
 use super::checked_file::sync_folder;
 use super::log::{Log, Origin, Setup};
 use super::remote::{RemoteGateway, Replica};
+use super::replica_folders::{Found, FoundKind, OUTBOXES, REPLICAS, find, make_folders};
 use super::state::Consumer;
 use super::{OpenError, Store, is_stream_name, lock, read, setup};
 use crate::write_back;
 
-const REPLICAS: &str = "replicas";
-const OUTBOXES: &str = "outboxes";
 /// Earlier replicas that a stream may have beside its newest.
 const MAX_EARLIER: usize = 16;
 const LONGEST_EPOCH: usize = 48;
@@ -40,18 +38,6 @@ pub enum ReplicaError {
     /// The disk refused it. Retry later.
     #[error("the disk refused it: {0}")]
     Disk(String),
-}
-
-/// A log that was found in the data directory.
-struct Found {
-    gateway: String,
-    folder: PathBuf,
-    kind: FoundKind,
-}
-
-enum FoundKind {
-    Replica { stream: String, ordinal: u64, epoch: String },
-    Outbox,
 }
 
 impl Store {
@@ -347,54 +333,4 @@ fn rest_if(log: &Log, idle_for: Duration) {
 /// that nothing is deleted before they come to it.
 fn inherit(replicas: &[Replica]) -> io::Result<()> {
     replicas.windows(2).try_for_each(|pair| pair[1].log.inherit_consumers(&pair[0].log))
-}
-
-/// Makes a folder below `root` so that it is there after a power cut.
-fn make_folders(root: &Path, folder: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    for made in folder.ancestors().take_while(|ancestor| *ancestor != root) {
-        sync_folder(made)?;
-    }
-    sync_folder(root)
-}
-
-fn find(root: &Path) -> io::Result<Vec<Found>> {
-    let mut found = Vec::new();
-    for (gateway, folder) in folders(&root.join(REPLICAS))? {
-        for (stream, folder) in folders(&folder)? {
-            for (name, folder) in folders(&folder)? {
-                let Some((ordinal, epoch)) = name.split_once('-') else { continue };
-                let Ok(ordinal) = ordinal.parse() else { continue };
-                let (stream, epoch) = (stream.clone(), epoch.to_owned());
-                let kind = FoundKind::Replica { stream, ordinal, epoch };
-                found.push(Found { gateway: gateway.clone(), folder, kind });
-            }
-        }
-    }
-    let outboxes = folders(&root.join(OUTBOXES))?.into_iter();
-    found.extend(outboxes.map(|(gateway, folder)| Found {
-        gateway,
-        folder,
-        kind: FoundKind::Outbox,
-    }));
-    Ok(found)
-}
-
-/// The folders in a folder whose names we would give; none where there is none.
-fn folders(folder: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        entries => entries?,
-    };
-    let mut folders = BTreeMap::new();
-    for entry in entries {
-        let entry = entry?;
-        match entry.file_name().into_string() {
-            Ok(name) if is_stream_name(&name) => {
-                folders.insert(name, entry.path());
-            }
-            _ => warn!(path = %entry.path().display(), "not a replica; left alone"),
-        }
-    }
-    Ok(folders)
 }

@@ -23,7 +23,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::{
     ClientConfig, InconsistentKeys, RootCertStore, ServerConfig, SupportedProtocolVersion,
 };
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -152,11 +152,11 @@ impl Acceptor {
     /// # Errors
     /// [`Error::Deadline`] or [`Error::Handshake`]: they concern this one
     /// connection, which is closed.
-    pub async fn accept(
+    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        connection: TcpStream,
+        connection: S,
         deadline: Duration,
-    ) -> Result<(TlsStream<TcpStream>, Peer), Error> {
+    ) -> Result<(TlsStream<S>, Peer), Error> {
         let handshake = TlsAcceptor::from(self.config.load_full()).accept(connection);
         let stream = tokio::time::timeout(deadline, handshake)
             .await

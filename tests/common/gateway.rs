@@ -30,6 +30,7 @@ pub struct Gateway {
     pub intake: SocketAddr,
     pub spark: SocketAddr,
     pub admin: SocketAddr,
+    pub line_sockets: Vec<SocketAddr>,
 }
 
 /// A gateway that does not listen yet.
@@ -176,7 +177,10 @@ impl Setup {
         let Some(addresses) = addresses else { return Err(Starting { setup: self, child }) };
         let address = |name: &str| addresses[name].as_str().unwrap().parse().unwrap();
         let (intake, spark, admin) = (address("intake"), address("spark"), address("admin"));
-        Ok(Gateway { setup: self, child, intake, spark, admin })
+        let line_sockets = addresses["line_sockets"].as_array().into_iter().flatten();
+        let line_sockets =
+            line_sockets.map(|address| address.as_str().unwrap().parse().unwrap()).collect();
+        Ok(Gateway { setup: self, child, intake, spark, admin, line_sockets })
     }
 
     async fn wait_for_addresses(&self, child: &mut Child) -> Value {

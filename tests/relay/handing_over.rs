@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use crate::common::gateway::Setup;
+use crate::common::http;
 use crate::edge::{Edge, client, frames, hole, line, lines, read_all, relay};
 use crate::spark_api::Api;
 
@@ -60,6 +61,10 @@ async fn a_repeat_changes_nothing_and_an_overlap_is_trimmed() {
     let api = Api::of(&relay);
     assert_eq!(read_all(&api, PRESS, "e1", 0).await, ((0..40).collect(), vec![]));
     assert_eq!(api.get(PRESS).await.json()["records"], 40);
+    // None was written twice.
+    let metrics = http::once(relay.admin, &http::bare_request("GET", "/metrics")).await.text();
+    let written = "ngsi_ferry_store_appended_records_total{log=\"edge1/press\"} 40\n";
+    assert!(metrics.contains(written), "{metrics}");
 }
 
 #[tokio::test]

@@ -47,3 +47,7 @@ class Conflict(Refused):
 
 class DataLoss(GatewayError):
     """Records that the job had not read are gone."""
+
+
+class ConsumerTaken(GatewayError):
+    """Another query reads as the same consumer."""
