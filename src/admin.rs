@@ -24,6 +24,7 @@ use crate::serve::{self, Body, Connection, Limits};
 use crate::spark::{self, AnswerBounds, line_socket};
 use crate::status::{Certificate, Status};
 use crate::store::{Log, Store};
+use crate::uplink;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const LIMITS: Limits = Limits {
@@ -70,6 +71,8 @@ pub struct Admin {
     pub dead_letters: DeadLetters,
     /// How the replay fares.
     pub replay: replay::Handle,
+    /// How the link to the relay does.
+    pub uplink: Option<uplink::Handle>,
     /// Memory that requests share.
     pub budget: Budget,
     /// Certificates whose end is to be watched.
@@ -105,6 +108,7 @@ impl Admin {
         status.started = Some(self.started);
         status.pid = Some(std::process::id());
         status.replay = Some(self.replay.status());
+        status.uplink = self.uplink.as_ref().map(uplink::Handle::status);
         status.write_backs.dead_letters = self.dead_letters.count() as u64;
         status.bytes_in_flight = self.budget.in_flight() as u64;
         status.line_sockets = self.line_sockets.iter().map(line_socket::Handle::status).collect();
@@ -124,11 +128,13 @@ impl Admin {
 
     async fn metrics(&self) -> Response<Body> {
         let mut text = String::new();
+        // Sets gauges too.
+        let status = self.status().await;
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.registry);
         let end = text.trim_end().len().saturating_sub("# EOF".len());
         text.truncate(end);
-        self.status().await.write_metrics(&mut text);
+        status.write_metrics(&mut text);
         text.push_str("# EOF\n");
         serve::with_body(StatusCode::OK, OPENMETRICS, text.into())
     }

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod app;
+mod backoff;
 pub mod budget;
 pub mod cli;
 pub mod config;
@@ -28,5 +29,6 @@ pub mod systemd;
 pub mod telemetry;
 pub mod tls;
 pub mod units;
+pub mod uplink;
 pub mod watchdog;
 pub mod write_back;

@@ -14,7 +14,7 @@ use crate::orion::replay;
 use crate::record::{Sequence, trusted_ms};
 use crate::spark::line_socket;
 use crate::store::{HoleReason, Log, LogStatus, Store};
-use crate::{tls, write_back};
+use crate::{tls, uplink, write_back};
 pub use remotes::{RemoteStatus, ReplicaStatus};
 
 /// Before a certificate ends, so long is it warned of.
@@ -48,6 +48,9 @@ pub struct Status {
     pub write_backs: WriteBacksStatus,
     /// How the replay fares; none where no gateway runs.
     pub replay: Option<replay::Status>,
+    /// How the link to the relay does; none where there is none.
+    #[serde(default)]
+    pub uplink: Option<uplink::Status>,
     /// How line sockets fare; none where no gateway runs.
     #[serde(default)]
     pub line_sockets: Vec<line_socket::Status>,
@@ -201,6 +204,7 @@ impl Status {
             gateways,
             write_backs,
             replay: None,
+            uplink: None,
             line_sockets: Vec::new(),
             problems: Vec::new(),
             disk_free_bytes: store.disk().free(),

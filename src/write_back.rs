@@ -1,7 +1,7 @@
 //! The words of the write-back log: what Spark wants written to Orion, as
 //! the HTTP requests that asked for it.
 //!
-//! An entry is a request kept whole, in one of four forms told by its path:
+//! An entry is a request kept whole, in one of five forms told by its path:
 //!
 //! | request | meaning |
 //! |---|---|
@@ -9,6 +9,7 @@
 //! | `PUT /write-backs/{query}/{batch}/{attempt}` | rows of one Spark task, staged; the body is JSON lines of [`Row`] |
 //! | `POST /write-backs/{query}/{batch}/commit` | the attempts that count, in order, and where they are |
 //! | `POST /write-backs/{query}/{batch}/abort` | attempts that do not count |
+//! | `POST /pulled` | how far the relay's outbox has been taken over |
 //!
 //! Write-backs have an order: the entry's number, the attempt's place in its
 //! commit, the row's place in its attempt. A commit settles its whole batch:
@@ -35,6 +36,10 @@ pub const STAGED: &str = "stages";
 pub const PULLED: &str = "uplink";
 
 const PREFIX: &str = "/write-backs/";
+const PULLED_PATH: &str = "/pulled";
+/// In front of a query that came over a relay. No token has it: a query that
+/// writes to the gateway itself is never taken for one of the same name.
+const OVER_A_RELAY: &str = "~";
 
 /// Names a batch of a Spark query.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +48,29 @@ pub struct Batch {
     pub query: String,
     /// Spark's number of the batch.
     pub batch: u64,
+}
+
+/// How far a relay's outbox has been taken over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulled {
+    /// Which outbox.
+    pub epoch: String,
+    /// Every entry below has been.
+    pub next: Sequence,
+}
+
+impl Batch {
+    /// This batch of a relay's outbox, as the gateway calls it.
+    #[must_use]
+    pub fn over_a_relay(self) -> Self {
+        Self { query: format!("{OVER_A_RELAY}{}", self.query), ..self }
+    }
+
+    /// Whether it is one of those.
+    #[must_use]
+    pub fn is_over_a_relay(&self) -> bool {
+        self.query.starts_with(OVER_A_RELAY)
+    }
 }
 
 /// An attempt that a commit names.
@@ -82,6 +110,9 @@ pub enum Entry {
         /// Which.
         attempts: Vec<String>,
     },
+    /// The entries before it in the same commit of the log, and whatever was
+    /// pulled before them, are those of a relay's outbox up to here.
+    Pulled(Pulled),
 }
 
 /// A request for Orion.
@@ -123,7 +154,7 @@ pub enum EntryError {
         /// Why.
         source: serde_json::Error,
     },
-    /// The record is none of the four forms.
+    /// The record is none of the five forms.
     #[error("{method} {path} is not an entry of the write-back log")]
     Form {
         /// Its method.
@@ -131,8 +162,8 @@ pub enum EntryError {
         /// Its path.
         path: String,
     },
-    /// A commit or abort whose body cannot be read.
-    #[error("the list of attempts: {0}")]
+    /// A commit, abort or place of the relay whose body cannot be read.
+    #[error("the list of attempts, or the place in the outbox: {0}")]
     Attempts(#[from] serde_json::Error),
 }
 
@@ -168,15 +199,22 @@ impl Entry {
                 let body = AbortBody { attempts: attempts.clone() };
                 own("POST", batch, "abort", &json(serde_json::to_vec(&body)))
             }
+            Self::Pulled(pulled) => {
+                let body = json(serde_json::to_vec(pulled));
+                Line::encode(received, "POST", PULLED_PATH, &[], &body)
+            }
         }
     }
 
     /// Reads an entry back.
     ///
     /// # Errors
-    /// Where the record is none of the four forms.
+    /// Where the record is none of the five forms.
     pub fn from_record(record: Record) -> Result<Self, EntryError> {
         let Notification { method, path, headers, body, .. } = record.notification;
+        if path == PULLED_PATH {
+            return Ok(Self::Pulled(serde_json::from_slice(&body)?));
+        }
         let Some((batch, last)) = own_path(&path) else {
             if path.starts_with("/v2/") || path.starts_with("/ngsi-ld/") {
                 return Ok(Self::Request(Request { method, path, headers, body }));
@@ -274,6 +312,7 @@ mod tests {
                 attempts: vec![Attempt { attempt: attempt.clone(), seq: 9 }],
             },
             Entry::Abort { batch, attempts: vec![attempt] },
+            Entry::Pulled(Pulled { epoch: "ab12".to_owned(), next: 17 }),
             Entry::Request(Request {
                 method: "PATCH".to_owned(),
                 path: "/v2/entities/a/attrs?type=T".to_owned(),

@@ -7,7 +7,7 @@ use ngsi_ferry::config::{self, Config, Settings};
 use toml::Value;
 
 /// Every table of the configuration, with its heading.
-const TABLES: [(&str, &str); 13] = [
+const TABLES: [(&str, &str); 14] = [
     ("", ""),
     ("intake", "[intake]"),
     ("route", "[[route]]"),
@@ -20,6 +20,7 @@ const TABLES: [(&str, &str); 13] = [
     ("line_socket", "[[line_socket]]"),
     ("orion", "[orion]"),
     ("orion.target", "[[orion.target]]"),
+    ("uplink", "[uplink]"),
     ("admin", "[admin]"),
 ];
 

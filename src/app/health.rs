@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::health::{Busy, Jobs, Pulse};
 use crate::orion::replay;
 use crate::store::Store;
+use crate::uplink::{self, Uplink};
 
 /// Everything that must get on where it has something to do.
 pub(super) struct Watched {
@@ -22,6 +23,7 @@ pub(super) struct Watched {
     store: Arc<Store>,
     staging: Jobs,
     replay: replay::Handle,
+    uplink: Option<uplink::Handle>,
     patience: Duration,
     /// How long a stop may take in all.
     stop: Duration,
@@ -36,6 +38,7 @@ impl Watched {
             store: Arc::clone(&gateway.store),
             staging: gateway.staging.steps(),
             replay: gateway.replay.handle(),
+            uplink: gateway.uplink.as_ref().map(Uplink::handle),
             patience: config.store.stuck_after,
             stop: config.drain_timeout + CLOSE_DEADLINE,
         }
@@ -52,6 +55,9 @@ impl Watched {
         }
         self.store.busy(patience, &mut busy);
         self.replay.busy(patience, &mut busy);
+        if let Some(uplink) = &self.uplink {
+            uplink.busy(patience, &mut busy);
+        }
         let parts = [
             ("the intake's server", self.intake.step(), patience),
             ("the Spark API's server", self.api.step(), patience),

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod health;
+mod inbox;
 mod listen;
 mod reload;
 
@@ -32,8 +33,10 @@ use crate::store::{self, Store};
 use crate::supervise::Supervisor;
 use crate::systemd;
 use crate::tls::{self, Acceptor};
+use crate::uplink::{self, Uplink};
 use crate::watchdog::Watchdog;
 use health::Watched;
+use inbox::Inbox;
 pub use listen::Addresses;
 use listen::Listeners;
 use reload::Reloadable;
@@ -51,6 +54,7 @@ struct Gateway {
     api: Api,
     staging: Arc<Staging>,
     outboxes: Arc<Outboxes>,
+    uplink: Option<Uplink<Inbox>>,
     pass_through: PassThrough,
     line_sockets: Vec<LineSocket>,
     replay: replay::Replay,
@@ -120,18 +124,7 @@ impl Gateway {
     async fn make(config: &Config, file: Option<PathBuf>) -> Result<Self> {
         let mut registry = Registry::with_prefix("ngsi_ferry");
         let store = open_store(config, &mut registry).await?;
-        let tls = Tls {
-            spark: credentials::spark_tls(config).await?,
-            intake: credentials::own_tls(
-                config.intake.cert.as_deref(),
-                config.intake.key.as_deref(),
-            )?,
-            pass_through: credentials::own_tls(
-                config.pass_through.cert.as_deref(),
-                config.pass_through.key.as_deref(),
-            )?,
-            line_sockets: credentials::line_socket_tls(config)?,
-        };
+        let tls = Tls::of(config).await?;
         let access = Arc::new(ArcSwap::from_pointee(credentials::access(config)?));
         let pass_through_access = credentials::pass_through_access(config)?;
         let rules = Arc::new(ArcSwap::from_pointee(credentials::rules(config)?));
@@ -151,8 +144,9 @@ impl Gateway {
             Arc::clone(&signs_of_life),
         )?;
         let expiry = config.spark.stage_expiry;
-        let staging =
-            Arc::new(Staging::new(Arc::clone(write_backs), expiry, spark_metrics.clone()));
+        let staging = Staging::new(Arc::clone(write_backs), expiry, spark_metrics.clone());
+        let staging = Arc::new(staging.fed_by_a_relay(config.uplink.url.is_some()));
+        let uplink = make_uplink(config, &store, &spark_budget, &mut registry, &staging).await?;
         let outboxes = Arc::new(Outboxes::new(Arc::clone(&store), expiry, spark_metrics.clone()));
         let pass_through = PassThrough {
             log: Arc::clone(write_backs),
@@ -202,6 +196,7 @@ impl Gateway {
             acceptors: tls.acceptors(),
             store: Arc::clone(&store),
             replay: replay.handle(),
+            uplink: uplink.as_ref().map(Uplink::handle),
         };
         Ok(Self {
             store,
@@ -210,6 +205,7 @@ impl Gateway {
             api,
             staging,
             outboxes,
+            uplink,
             pass_through,
             line_sockets,
             replay,
@@ -230,13 +226,15 @@ impl Gateway {
         let mut tasks = Supervisor::new();
         let stop = tasks.stop_token();
         let Self { store, tls, reloadable, .. } = self;
-        let certificates = tls.acceptors().iter().map(|tls| tls.settings().cert.clone()).collect();
+        let own = tls.acceptors().into_iter().map(|tls| tls.settings().cert.clone());
+        let certificates = own.chain(config.uplink.cert.clone()).collect();
         let admin = Arc::new(Admin {
             id: config.id(),
             started: SystemTime::now(),
             store: Arc::clone(&store),
             dead_letters: self.dead_letters,
             replay: self.replay.handle(),
+            uplink: self.uplink.as_ref().map(Uplink::handle),
             budget: self.budget,
             certificates,
             line_sockets: self.line_sockets.iter().map(LineSocket::handle).collect(),
@@ -252,6 +250,9 @@ impl Gateway {
         tasks.spawn("staging", self.staging.run(stop.clone()));
         tasks.spawn("outboxes", self.outboxes.run(stop.clone()));
         tasks.spawn("replay", run_replay(self.replay, stop.clone()));
+        if let Some(uplink) = self.uplink {
+            tasks.spawn("uplink", uplink.run(stop.clone()));
+        }
         let sockets = self.line_sockets.into_iter().zip(listeners.line_sockets);
         for ((socket, listener), tls) in sockets.zip(tls.line_sockets) {
             tasks.spawn("line socket", socket.run(listener, tls, stop.clone()));
@@ -277,6 +278,21 @@ impl Gateway {
 }
 
 impl Tls {
+    async fn of(config: &Config) -> Result<Self> {
+        Ok(Self {
+            spark: credentials::spark_tls(config).await?,
+            intake: credentials::own_tls(
+                config.intake.cert.as_deref(),
+                config.intake.key.as_deref(),
+            )?,
+            pass_through: credentials::own_tls(
+                config.pass_through.cert.as_deref(),
+                config.pass_through.key.as_deref(),
+            )?,
+            line_sockets: credentials::line_socket_tls(config)?,
+        })
+    }
+
     fn acceptors(&self) -> Vec<Arc<Acceptor>> {
         let all = [Some(&self.spark), self.intake.as_ref(), self.pass_through.as_ref()];
         let line_sockets = self.line_sockets.iter().flatten();
@@ -290,6 +306,28 @@ async fn open_store(config: &Config, registry: &mut Registry) -> Result<Arc<Stor
     let opened =
         tokio::task::spawn_blocking(move || Store::open_as(&folder, settings, metrics)).await?;
     Ok(Arc::new(opened?))
+}
+
+/// None where no relay is configured.
+async fn make_uplink(
+    config: &Config,
+    store: &Arc<Store>,
+    budget: &Budget,
+    registry: &mut Registry,
+    staging: &Arc<Staging>,
+) -> Result<Option<Uplink<Inbox>>> {
+    let parts = uplink::Parts {
+        id: config.id(),
+        store: Arc::clone(store),
+        budget: budget.clone(),
+        metrics: uplink::Metrics::register(registry),
+    };
+    if config.uplink.url.is_none() {
+        parts.store.streams().iter().for_each(|log| uplink::warn_of_left_over(log));
+        return Ok(None);
+    }
+    let inbox = Arc::new(Inbox(Arc::clone(staging)));
+    Ok(Some(Uplink::new(config.uplink.clone(), parts, inbox).await?))
 }
 
 async fn run_replay(replay: replay::Replay, stop: CancellationToken) {

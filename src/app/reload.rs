@@ -13,6 +13,7 @@ use crate::orion::replay;
 use crate::spark::Access;
 use crate::store::Store;
 use crate::tls::Acceptor;
+use crate::uplink;
 
 /// Everything that SIGHUP reads anew.
 pub(super) struct Reloadable {
@@ -24,6 +25,7 @@ pub(super) struct Reloadable {
     pub acceptors: Vec<Arc<Acceptor>>,
     pub store: Arc<Store>,
     pub replay: replay::Handle,
+    pub uplink: Option<uplink::Handle>,
 }
 
 impl Reloadable {
@@ -60,6 +62,11 @@ impl Reloadable {
         self.store.reload_as(new.store_settings());
         if let Err(error) = self.replay.reload(new.orion.clone()) {
             error!(%error, "[orion] is not taken over");
+        }
+        if let (Some(uplink), Some(_)) = (&self.uplink, &new.uplink.url)
+            && let Err(error) = uplink.reload(&new.uplink)
+        {
+            error!(%error, "[uplink] is not taken over");
         }
         let left = self.config.needs_restart(new);
         if left.is_empty() {

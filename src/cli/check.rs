@@ -14,7 +14,7 @@ use super::table::bytes;
 use crate::config::{Config, Problem, Problems, Settings, process_environment};
 use crate::spark::Access;
 use crate::status::Certificate;
-use crate::tls;
+use crate::{tls, uplink};
 
 const ORION_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -75,12 +75,13 @@ pub(super) async fn run(file: Option<&Path>, arguments: &Arguments) -> Result<Ex
 }
 
 fn files(settings: &Settings, found: &mut Findings) {
-    let Config { spark, intake, pass_through, orion, .. } = &settings.config;
+    let Config { spark, intake, pass_through, orion, uplink, .. } = &settings.config;
     let own = settings.config.pki_dir();
     let pairs = [
         ("spark", spark.cert.clone(), spark.key.clone()),
         ("intake", intake.cert.clone(), intake.key.clone()),
         ("pass_through", pass_through.cert.clone(), pass_through.key.clone()),
+        ("uplink", uplink.cert.clone(), uplink.key.clone()),
     ];
     let pairs = pairs.map(|(table, cert, key)| (table.to_owned(), cert, key)).into_iter();
     let line_sockets = settings.config.line_socket.iter().enumerate();
@@ -114,7 +115,22 @@ fn files(settings: &Settings, found: &mut Findings) {
     if let Err(error) = Access::load(Vec::new(), pass_through.token_file.as_deref(), None) {
         object("pass_through.token_file", error.to_string());
     }
-    let readable: [(&str, &Option<PathBuf>); 3] = [
+    if let Some(Ok(name)) = uplink.cert.as_deref().map(uplink::certificate_name) {
+        let id = settings.config.id();
+        if name.as_ref() != Some(&id) {
+            let name = name.as_deref().unwrap_or("nobody");
+            let why = format!("the relay would know this gateway as {name}, and its id is {id}");
+            let hint = format!(
+                "set id = \"{name}\", or make a certificate with `ngsi-ferry pki client {id}` on the relay"
+            );
+            found.problems.push(settings.problem("uplink.cert", &why, Some(&hint)));
+        }
+    }
+    let mut object = |setting: &str, error: String| {
+        found.problems.push(settings.problem(setting, &error, None));
+    };
+    let readable: [(&str, &Option<PathBuf>); 4] = [
+        ("uplink.ca", &uplink.ca),
         ("intake.secret_file", &intake.secret_file),
         ("orion.token_file", &orion.token_file),
         ("spark.client_ca", &spark.client_ca),

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::orion::dead_letters::DeadLetters;
 use crate::spark::line_socket;
 use crate::status::{DamagedLog, LostRange, RemoteStatus, Status, StreamStatus};
+use crate::uplink;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -54,6 +55,7 @@ fn render(status: &Status) -> String {
     }
     text += &line_sockets(status);
     text += &write_backs(status);
+    text += &status.uplink.as_ref().map(uplink).unwrap_or_default();
     for notice in notices(status) {
         text += "! ";
         text += &notice;
@@ -188,6 +190,25 @@ fn write_backs(status: &Status) -> String {
         lines.push(format!("Orion {name} ({url}): {state} since {since}"));
         lines.extend(target.last_error.iter().filter(|_| !target.up).map(|why| format!("  {why}")));
     }
+    lines.join("\n") + "\n"
+}
+
+fn uplink(status: &uplink::Status) -> String {
+    let (relay, since) = (&status.relay, ago(status.since));
+    let state = if status.up { "up" } else { "DOWN" };
+    let behind = count(status.streams.iter().map(|stream| stream.behind).sum());
+    let (sent, pulled) = (bytes(status.sent_bytes), count(status.pulled_entries));
+    let mut lines = vec![format!(
+        "Relay {relay}: {state} since {since}, {behind} records behind; \
+         since the start {sent} sent, {pulled} write-back entries pulled"
+    )];
+    let why = status.last_error.iter().filter(|_| !status.up);
+    lines.extend(why.map(|why| format!("  {why}")));
+    let waiting = status.streams.iter().filter(|one| one.behind > 0 || one.problem.is_some());
+    lines.extend(waiting.map(|stream| {
+        let why = stream.problem.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        format!("  {}: {} records behind{why}", stream.name, count(stream.behind))
+    }));
     lines.join("\n") + "\n"
 }
 

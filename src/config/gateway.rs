@@ -11,7 +11,7 @@ use crate::orion::{Route, intake, replay};
 use crate::spark::line_socket::{self, is_consumer_name};
 use crate::spark::{self, Grant, PassThroughConfig};
 use crate::store::{self, RelayConfig, StreamConfig, is_stream_name};
-use crate::{admin, pki};
+use crate::{admin, pki, uplink};
 
 /// A few beats of what shows every half second that it runs.
 const SHORTEST_STUCK_AFTER: Duration = Duration::from_secs(2);
@@ -59,6 +59,8 @@ pub struct Config {
     pub line_socket: Vec<line_socket::Config>,
     /// Write-backs out.
     pub orion: replay::Config,
+    /// The relay that gets the streams.
+    pub uplink: uplink::Config,
     /// State and metrics.
     pub admin: admin::Config,
 }
@@ -81,6 +83,7 @@ impl Default for Config {
             pass_through: PassThroughConfig::default(),
             line_socket: Vec::new(),
             orion: replay::Config::default(),
+            uplink: uplink::Config::default(),
             admin: admin::Config::default(),
         }
     }
@@ -160,6 +163,7 @@ impl Settings {
             ("intake", &config.intake.cert, &config.intake.key),
             ("spark", &config.spark.cert, &config.spark.key),
             ("pass_through", &config.pass_through.cert, &config.pass_through.key),
+            ("uplink", &config.uplink.cert, &config.uplink.key),
         ] {
             if cert.is_some() != key.is_some() {
                 let set = if cert.is_some() { "cert" } else { "key" };
@@ -187,11 +191,8 @@ impl Settings {
         if config.orion.max_rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
             object("orion.max_rate", "not a rate", "write a number above 0, or leave it out");
         }
-        for (at, socket) in config.line_socket.iter().enumerate() {
-            object_to_line_socket(socket, &config.line_socket[..at], |key, message, hint| {
-                object(&format!("line_socket[{at}].{key}"), message, hint);
-            });
-        }
+        self.contradictions_of_line_sockets(&mut object);
+        self.contradictions_of_uplink(&mut object);
         let pass_through = &config.pass_through;
         if let Some(listen) = pass_through.listen {
             let plain = pass_through.cert.is_none();
@@ -228,6 +229,53 @@ impl Settings {
             );
         }
         found
+    }
+}
+
+impl Settings {
+    fn contradictions_of_line_sockets(&self, object: &mut impl FnMut(&str, &str, &str)) {
+        let sockets = &self.config.line_socket;
+        for (at, socket) in sockets.iter().enumerate() {
+            object_to_line_socket(socket, &sockets[..at], |key, message, hint| {
+                object(&format!("line_socket[{at}].{key}"), message, hint);
+            });
+        }
+    }
+
+    fn contradictions_of_uplink(&self, object: &mut impl FnMut(&str, &str, &str)) {
+        let (config, uplink) = (&self.config, &self.config.uplink);
+        let Some(url) = &uplink.url else {
+            if *uplink != uplink::Config::default() {
+                object("uplink", "without uplink.url there is no uplink", "set uplink.url");
+            }
+            return;
+        };
+        if !url.starts_with("https://") {
+            object("uplink.url", "no https:// address", "write https://HOST:8443");
+        }
+        if uplink.cert.is_none() {
+            let hint = "make one with `ngsi-ferry pki client ID` on the relay, and set uplink.cert and uplink.key";
+            object("uplink.cert", "the relay knows a gateway by its certificate alone", hint);
+        }
+        if !is_stream_name(&config.id()) {
+            let hint = "set id to 1 to 64 of a-z 0-9 . _ -, and not only dots";
+            object("id", "not a name that a relay takes", hint);
+        }
+        if uplink.rate == Some(0) {
+            object("uplink.rate", "0 would never send anything", "leave it out for no limit");
+        }
+        if uplink.max_batch == 0 {
+            object("uplink.max_batch", "0 would never send anything", "4MiB suits most lines");
+        }
+        if uplink.timeout.is_zero() {
+            object("uplink.timeout", "nothing is answered in no time", "30s suits most lines");
+        }
+        for (at, stream) in uplink.streams.iter().enumerate() {
+            if !is_stream_name(stream) {
+                let hint = "a name is 1 to 64 of a-z 0-9 . _ -, and not only dots";
+                object(&format!("uplink.streams[{at}]"), "not a stream's name", hint);
+            }
+        }
     }
 }
 
@@ -337,7 +385,11 @@ impl Config {
             token_file: self.pass_through.token_file.clone(),
             ..new.pass_through.clone()
         };
+        // Its address, certificates and rates are taken over while it runs.
+        let is_other_uplink = self.uplink.url.is_some() != new.uplink.url.is_some()
+            || self.uplink.streams != new.uplink.streams;
         let differs = [
+            ("[uplink] streams, or whether there is one", is_other_uplink),
             ("id", self.id != new.id),
             ("data_dir", self.data_dir != new.data_dir),
             ("bytes_in_flight", self.bytes_in_flight != new.bytes_in_flight),

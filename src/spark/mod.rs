@@ -21,4 +21,4 @@ pub use outboxes::Outboxes;
 pub use pass_through::PassThrough;
 pub use reading::AnswerBounds;
 pub use records::answer as answer_records;
-pub use staging::Staging;
+pub use staging::{Staging, TakeOverError};

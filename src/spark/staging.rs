@@ -5,6 +5,10 @@
 //! the driver; the driver commits the tokens that count. The gateway remembers
 //! the last batch of each query, so that a repeated commit is answered as done.
 
+mod pulled;
+
+pub use pulled::TakeOverError;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +27,7 @@ use crate::health::{Job, Jobs};
 use crate::ngsi;
 use crate::record::{Record, Sequence};
 use crate::store::{AppendError, Log, PositionError, ReadError};
-use crate::write_back::{self, Attempt, Batch, Entry, EntryError, STAGED};
+use crate::write_back::{self, Attempt, Batch, Entry, EntryError, PULLED, STAGED};
 
 /// How long the start-up scan may keep a request waiting.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,6 +44,7 @@ pub struct Staging {
     expiry: Duration,
     metrics: SparkMetrics,
     kind: Kind,
+    is_fed_by_a_relay: bool,
     /// Attempts that are in the log, perhaps, and not in the ledger yet.
     under_way: AtomicUsize,
 }
@@ -57,6 +62,7 @@ enum Kind {
 struct Ledger {
     staged: BTreeMap<Batch, BTreeMap<String, Staged>>,
     committed: HashMap<String, u64>,
+    pulled: Option<pulled::Place>,
 }
 
 struct Staged {
@@ -104,7 +110,8 @@ impl Staging {
     pub fn new(log: Arc<Log>, expiry: Duration, metrics: SparkMetrics) -> Self {
         let (ledger, ready) = (Mutex::default(), watch::Sender::new(false));
         let (steps, under_way) = (Jobs::default(), AtomicUsize::new(0));
-        Self { log, ledger, ready, steps, expiry, metrics, kind: Kind::Own, under_way }
+        let (kind, is_fed_by_a_relay) = (Kind::Own, false);
+        Self { log, ledger, ready, steps, expiry, metrics, kind, is_fed_by_a_relay, under_way }
     }
 
     /// Staging into the log of what another gateway pulls from here.
@@ -125,6 +132,9 @@ impl Staging {
         if stop.run_until_cancelled(self.scan(&mut ledger)).await.is_none() {
             return;
         }
+        if self.kind == Kind::Own && !self.is_fed_by_a_relay {
+            self.forget_the_relay(&mut ledger).await;
+        }
         drop(ledger);
         self.ready.send_replace(true);
         let mut ticks =
@@ -141,7 +151,13 @@ impl Staging {
             }
         }
         let bounds = self.log.bounds();
-        let mut at = self.log.position(STAGED).unwrap_or(bounds.earliest).max(bounds.earliest);
+        let mut needed = vec![self.log.position(STAGED)];
+        if self.kind == Kind::Own {
+            ledger.pulled = self.marked_place();
+            needed.push(self.log.position(PULLED));
+        }
+        let mut at = needed.into_iter().flatten().min().unwrap_or(bounds.earliest);
+        at = at.max(bounds.earliest);
         while at < bounds.next {
             match self.log.read(at..bounds.next, SCAN_BYTES).await {
                 Ok(batch) => {
@@ -262,6 +278,10 @@ impl Staging {
     async fn expire(&self) {
         let mut ledger = self.ledger.lock().await;
         for (batch, attempts) in ledger.expired(self.expiry) {
+            // The relay tells of those, by an abort.
+            if self.is_fed_by_a_relay && batch.is_over_a_relay() {
+                continue;
+            }
             let count = attempts.len() as u64;
             let entry = Entry::Abort { batch: batch.clone(), attempts: attempts.clone() };
             if let Err(error) = self.append(&entry).await {
@@ -307,15 +327,22 @@ impl Staging {
 impl Ledger {
     fn read(&mut self, record: Record) {
         let seq = record.seq;
-        match Entry::from_record(record) {
-            Ok(Entry::Staged { batch, attempt, .. }) => self.stage(batch, attempt, seq),
-            Ok(Entry::Commit { batch, .. }) => self.commit(&batch),
-            Ok(Entry::Abort { batch, attempts }) if attempts.is_empty() => {
+        // The replay reports what cannot be read.
+        if let Ok(entry) = Entry::from_record(record) {
+            self.apply(seq, entry);
+        }
+    }
+
+    fn apply(&mut self, seq: Sequence, entry: Entry) {
+        match entry {
+            Entry::Staged { batch, attempt, .. } => self.stage(batch, attempt, seq),
+            Entry::Commit { batch, .. } => self.commit(&batch),
+            Entry::Abort { batch, attempts } if attempts.is_empty() => {
                 self.staged.remove(&batch);
             }
-            Ok(Entry::Abort { batch, attempts }) => self.drop_attempts(&batch, &attempts),
-            // The replay reports what cannot be read.
-            Ok(Entry::Request(_)) | Err(_) => {}
+            Entry::Abort { batch, attempts } => self.drop_attempts(&batch, &attempts),
+            Entry::Pulled(pulled) => self.pulled = Some(pulled::Place { seq: Some(seq), pulled }),
+            Entry::Request(_) => {}
         }
     }
 

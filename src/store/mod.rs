@@ -179,6 +179,8 @@ pub struct Store {
     remotes: RwLock<BTreeMap<String, Arc<RemoteGateway>>>,
     /// Held while a stream is made, which takes the disk's time.
     making: Mutex<()>,
+    /// How many streams were made; told each time.
+    made: watch::Sender<usize>,
     write_backs: Arc<Log>,
     outcomes: Arc<Log>,
     dead_letters: Arc<Log>,
@@ -269,6 +271,7 @@ impl Store {
             streams: RwLock::default(),
             remotes: RwLock::default(),
             making: Mutex::default(),
+            made: watch::Sender::default(),
             write_backs,
             outcomes,
             dead_letters,
@@ -320,7 +323,15 @@ impl Store {
         let log = Arc::new(Log::open(setup)?);
         let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
         streams.insert(name.to_owned(), Arc::clone(&log));
+        drop(streams);
+        self.made.send_modify(|made| *made += 1);
         Ok(log)
+    }
+
+    /// Told each time a stream is made.
+    #[must_use]
+    pub fn watch_streams(&self) -> watch::Receiver<usize> {
+        self.made.subscribe()
     }
 
     /// A stream that there is.

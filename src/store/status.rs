@@ -59,6 +59,12 @@ impl Log {
         self.shared.failing.load(Ordering::Relaxed)
     }
 
+    /// How many records have a number of `from` or above.
+    #[must_use]
+    pub fn records_from(&self, from: Sequence) -> u64 {
+        lock(&self.shared.chain).records_from(from)
+    }
+
     /// What it holds, and who reads it.
     #[must_use]
     pub fn status(&self) -> LogStatus {

@@ -136,3 +136,19 @@ pub(crate) fn date(at: SystemTime) -> String {
         .and_then(|s| time::OffsetDateTime::from_unix_timestamp(s).ok())
         .map_or_else(|| "a day beyond the calendar".to_owned(), |at| at.date().to_string())
 }
+
+/// An error with its causes: reqwest's own text hides them.
+#[must_use]
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

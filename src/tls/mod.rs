@@ -29,7 +29,7 @@ use tokio_rustls::server::TlsStream;
 
 pub use certificate::{Certificate, expires_in, names, not_after};
 pub use error::Error;
-pub(crate) use error::date;
+pub(crate) use error::{chain, date};
 
 /// 2025-01-01T00:00:00Z in seconds since 1970. This program did not exist
 /// before, so an earlier clock is a clock that nobody has set yet.

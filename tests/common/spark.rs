@@ -12,6 +12,8 @@ use super::gateway::Gateway;
 pub struct Spark {
     client: reqwest::Client,
     base: String,
+    /// Whose relay that is; itself without it.
+    gateway: Option<String>,
 }
 
 /// One whole answer.
@@ -56,7 +58,21 @@ impl Spark {
             None => gateway.spark_client(),
             Some(patience) => gateway.impatient_spark_client(patience),
         };
-        Self { client, base: gateway.spark_url("") }
+        Self { client, base: gateway.spark_url(""), gateway: None }
+    }
+
+    /// As [`Spark::of`], for a gateway that this one is the relay of.
+    pub fn through(relay: &Gateway, gateway: &str) -> Self {
+        Self { gateway: Some(gateway.to_owned()), ..Self::of(relay) }
+    }
+
+    fn url(&self, path: &str) -> String {
+        let Some(gateway) = &self.gateway else { return format!("{}{path}", self.base) };
+        let (version, rest) = match path.strip_prefix("/v1/") {
+            Some(rest) => ("/v1", rest),
+            None => ("", path.trim_start_matches('/')),
+        };
+        format!("{}{version}/gateways/{gateway}/{rest}", self.base)
     }
 
     pub async fn request(
@@ -66,7 +82,7 @@ impl Spark {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> reqwest::Result<Reply> {
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        let mut request = self.client.request(method, self.url(path));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -327,7 +327,7 @@ impl<M: Mishap> Campaign<M> {
     }
 }
 
-async fn dead_letters(gateway: &Gateway) -> Vec<Value> {
+pub async fn dead_letters(gateway: &Gateway) -> Vec<Value> {
     let listed = gateway.setup().command(["dead-letters", "list", "--json"]).output().await;
     let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
     listed.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, warn};
 
-use super::backoff;
 use super::config::Config;
 use super::schedule::Ordinal;
+use crate::backoff;
 
 /// A sign of life ends a wait, but not sooner than this after the last try:
 /// notifications may come a thousand a second from an Orion that we cannot

@@ -177,7 +177,7 @@ impl Feed {
         let is_new = seq >= self.applied;
         match entry {
             Entry::Request(request) if is_new => self.request(id, received, request).await,
-            Entry::Request(_) => Ok(()),
+            Entry::Request(_) | Entry::Pulled(_) => Ok(()),
             Entry::Staged { batch, attempt, .. } => {
                 self.staged.add(batch, attempt, seq);
                 Ok(())

@@ -25,7 +25,6 @@
 //! entities do not wait for each other, but units of one entity whose first
 //! fails can fill it: until that one is applied or a dead letter.
 
-mod backoff;
 mod config;
 mod down;
 mod endpoint;

@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use super::endpoint::Endpoint;
 use crate::ngsi::{AfterAmbiguity, WriteRequest};
+use crate::tls::chain;
 
 /// Longer answers are cut: Orion's are short, but for a batch's errors.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
@@ -93,21 +94,6 @@ fn url(base: &str, path: &str) -> Result<reqwest::Url, String> {
     } else {
         Err("its path cannot be sent as it stands".to_owned())
     }
-}
-
-/// An error with its causes: reqwest's own text hides them.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

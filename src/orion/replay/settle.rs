@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::Error;
-use super::backoff;
 use super::down::Cause;
 use super::engine::{Engine, Event};
 use super::journal::PATIENCE;
@@ -17,6 +16,7 @@ use super::metrics::Kind;
 use super::schedule::Ordinal;
 use super::send::Attempt;
 use super::unit::{Content, State, Why};
+use crate::backoff;
 use crate::ngsi::{AfterAmbiguity, EntityKey, Targets};
 use crate::orion::dead_letters::{self, DeadLetter, DeadLetters};
 use crate::orion::outcome::{Outcome, classify};

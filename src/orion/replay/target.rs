@@ -8,12 +8,12 @@ use http::HeaderValue;
 use tokio::time::Instant;
 use tracing::info;
 
-use super::backoff;
 use super::config::Config;
 use super::down::{Cause, Down};
 use super::endpoint::Endpoint;
 use super::schedule::Ordinal;
 use super::status::TargetStatus;
+use crate::backoff;
 use crate::ngsi::EntityKey;
 use crate::pace::Bucket;
 

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 /// Full jitter: a random time up to `min` doubled with each failure, so that
 /// many gateways do not come back at the same moment.
-pub(super) fn wait(failures: u32, min: Duration, max: Duration) -> Duration {
+pub(crate) fn wait(failures: u32, min: Duration, max: Duration) -> Duration {
     let doubled = min.saturating_mul(1u32.checked_shl(failures).unwrap_or(u32::MAX));
     within(doubled.min(max))
 }
 
 /// A random time up to that.
-pub(super) fn within(bound: Duration) -> Duration {
+pub(crate) fn within(bound: Duration) -> Duration {
     bound.mul_f64(random())
 }
 
