@@ -184,6 +184,30 @@ def gateways(tmp_path):
 
 
 @pytest.fixture
+def relays(gateways):
+    """Makes a relay, and gateways behind it that dial out over lines that fail."""
+    relay = gateways(
+        "relay",
+        ID="relay",
+        CLIENT__0__NAME="*",
+        CLIENT__0__ALLOW='["uplink", "read", "acknowledge", "write-back"]',
+    )
+
+    def behind(name: str, line_url: str, **settings: str) -> Gateway:
+        pki = relay.data_dir / "pki"
+        relay.command("pki", "client", name)
+        uplink = {
+            "UPLINK__URL": line_url,
+            "UPLINK__CA": str(pki / "ca.pem"),
+            "UPLINK__CERT": str(pki / f"{name}.pem"),
+            "UPLINK__KEY": str(pki / f"{name}.key"),
+        }
+        return gateways(name, ID=name, **uplink, **settings)
+
+    return relay, behind
+
+
+@pytest.fixture
 def gateway(gateways) -> Gateway:
     return gateways()
 

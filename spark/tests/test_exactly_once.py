@@ -1,6 +1,6 @@
-"""A query to files while its driver, its gateway and the line between them fail.
+"""A query to files while its driver, its gateway, a relay and the lines between them fail.
 
-`NGSI_FERRY_SPARK_RECORDS` notifications (5,000 without it), `NGSI_FERRY_SEED`.
+`NGSI_FERRY_SPARK_RECORDS` notifications (3,000 without it), `NGSI_FERRY_SEED`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,28 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import until
+from conftest import Gateway, until
 from line import Line
 from query import Query
 
-RECORDS = int(os.environ.get("NGSI_FERRY_SPARK_RECORDS", "5000"))
+from pyspark_ngsi import fleet
+from pyspark_ngsi.http import Access
+
+RECORDS = int(os.environ.get("NGSI_FERRY_SPARK_RECORDS", "3000"))
 SEED = int(os.environ.get("NGSI_FERRY_SEED", "4"))
 BLOWS = ["driver", "cut", "gateway", "jvm", "stall", "gateway", "driver", "cut", "gateway", "jvm"]
+RELAYED = [
+    "driver",
+    "relay",
+    "cut",
+    "gateway",
+    "jvm",
+    "relay",
+    "driver",
+    "uplink",
+    "gateway",
+    "jvm",
+]
 
 
 class Orion(threading.Thread):
@@ -89,10 +104,41 @@ def rows_of(spark, out: Path) -> list:
     )
 
 
-def test_each_record_is_in_the_sink_once_whatever_is_killed_or_cut(gateway, query, spark):
-    chance = random.Random(SEED)
-    line = Line(gateway.ports["SPARK"])
-    job = query(
+class Parts:
+    """What there is to strike."""
+
+    def __init__(self, gateway: Gateway, line: Line, job: Query) -> None:
+        self.gateway, self.line, self.job = gateway, line, job
+        self.relay: Gateway | None = None
+        self.uplink: Line | None = None
+        self.chance = random.Random(SEED)
+
+    def strike(self, blow: str) -> None:
+        # Anywhere in a batch.
+        time.sleep(self.chance.uniform(0, 0.4))
+        if blow == "driver":
+            self.job.kill()
+            self.job.start()
+        elif blow == "jvm":
+            self.job.kill_jvm()
+            self.job.start()
+        elif blow in ("gateway", "relay"):
+            struck = self.gateway if blow == "gateway" else self.relay
+            struck.kill()
+            time.sleep(self.chance.uniform(0, 0.5))
+            struck.start()
+        elif blow == "cut":
+            self.line.cut()
+        elif blow == "uplink":
+            self.uplink.cut()
+        else:
+            self.line.stall()
+            time.sleep(1)
+            self.line.flow()
+
+
+def job_on(gateway: Gateway, line: Line, query) -> Query:
+    return query(
         {
             **gateway.options(),
             "url": line.url,
@@ -101,35 +147,59 @@ def test_each_record_is_in_the_sink_once_whatever_is_killed_or_cut(gateway, quer
             "maxRecordsPerTrigger": str(max(RECORDS // 40, 50)),
             "partitions": "2",
         }
-    ).start()
+    )
+
+
+def test_each_record_is_in_the_sink_once_whatever_is_killed_or_cut(gateway, query, spark):
+    line = Line(gateway.ports["SPARK"])
+    parts = Parts(gateway, line, job_on(gateway, line, query).start())
+    campaign(spark, parts, BLOWS)
+
+
+def test_each_record_of_a_gateway_behind_a_relay_is_in_the_sink_once(relays, query, spark):
+    relay, behind = relays
+    line, uplink = Line(relay.ports["SPARK"]), Line(relay.ports["SPARK"])
+    gateway = behind("edge1", uplink.url)
+    # The query knows the stream only once the relay has heard of it.
+    gateway.notify("press", "before all")
+    until(lambda: ends(relay, "edge1"), "the first record at the relay")
+    parts = Parts(gateway, line, job_on(relay, line, query).start())
+    parts.relay, parts.uplink = relay, uplink
+    campaign(spark, parts, RELAYED)
+
+
+def campaign(spark, parts: Parts, blows: list[str]) -> None:
+    """Notify, strike, and look at what the sink has in the end."""
+    gateway, job = parts.gateway, parts.job
     orion = Orion(gateway, RECORDS)
     orion.start()
-    for blow in BLOWS:
-        orion.allow(RECORDS // len(BLOWS))
+    for blow in blows:
+        orion.allow(RECORDS // len(blows))
         job.wait_for_batches(2)
-        # Anywhere in a batch.
-        time.sleep(chance.uniform(0, 0.4))
-        strike(blow, gateway, line, job, chance)
+        parts.strike(blow)
     orion.allow(RECORDS)
     orion.join(300)
 
     def is_read() -> bool:
         assert job.has_failed() is None, job.has_failed()
         places = job.committed()[1]
-        return bool(places) and next(iter(places.values()))["seq"] >= next_number(gateway)
+        (end,) = ends(gateway).values()
+        return any(place["seq"] >= end for place in places.values())
 
     until(is_read, "the end of the stream", 300)
     batches, _ = job.committed()
     job.kill()
     rows = rows_of(spark, job.out)
     counted = Counter(row.entityId for row in rows)
+    # What is no notification is a row without an entity.
+    counted.pop(None, None)
     acknowledged = {f"urn:Press:{number}" for number in orion.acknowledged}
     unclear = {f"urn:Press:{number}" for number in orion.unclear}
     missing = acknowledged - set(counted)
     twice = [entity for entity, times in counted.items() if times > 1]
     print(
         f"seed {SEED}: {len(acknowledged)} acknowledged, {len(unclear)} unclear, {len(rows)} in "
-        f"the sink after {batches} batches and {', '.join(BLOWS)}: "
+        f"the sink after {batches} batches and {', '.join(blows)}: "
         f"{len(missing)} missing, {len(twice)} twice"
     )
     assert not missing
@@ -141,28 +211,8 @@ def test_each_record_is_in_the_sink_once_whatever_is_killed_or_cut(gateway, quer
     assert all(seqs == sorted(seqs) for seqs in files.values()), "in order within a partition"
 
 
-def strike(blow: str, gateway, line: Line, job: Query, chance: random.Random) -> None:
-    if blow == "driver":
-        job.kill()
-        job.start()
-    elif blow == "jvm":
-        job.kill_jvm()
-        job.start()
-    elif blow == "gateway":
-        gateway.kill()
-        time.sleep(chance.uniform(0, 0.5))
-        gateway.start()
-    elif blow == "cut":
-        line.cut()
-    else:
-        line.stall()
-        time.sleep(1)
-        line.flow()
-
-
-def next_number(gateway) -> int:
-    from pyspark_ngsi import fleet
-    from pyspark_ngsi.http import Access
-
-    (stream,) = fleet.ask(Access.from_options(gateway.options())[0], ["press"]).values()
-    return stream.current.next
+def ends(gateway: Gateway, name: str | None = None) -> dict[str, int]:
+    """Where the stream ends at a gateway, or at a relay for one of its gateways."""
+    streams = fleet.ask(Access.from_options(gateway.options())[0], ["press"])
+    wanted = [one for one in streams.values() if name in (None, one.gateway)]
+    return {one.key: one.current.next for one in wanted}
