@@ -44,8 +44,8 @@ pub(super) fn recover(
     let mut identity = identity::settle(&setup.folder, &setup.name, (!is_new).then_some(&before));
 
     let begun: Vec<Sequence> = folders.iter().map(|(first, _)| *first).collect();
-    let Segments { mut seals, unreadable, written } =
-        read_segments(setup, segments, folders, &before);
+    let Segments { mut seals, unreadable, written, leftovers } =
+        read_segments(setup, folders, &before);
     let start = if state_is_lost { seals.first().map(|seal| seal.first) } else { None };
     let start = start.unwrap_or(before.earliest);
     let mut gaps = Gaps { at: start, known: &before.holes, new: Vec::new() };
@@ -115,6 +115,7 @@ pub(super) fn recover(
         state.lost - lost_before
     });
     setup.metrics.lost(lost.map_err(failed("write the state of"))?);
+    leftovers.clear(setup, segments);
     if is_new {
         keep_identity()?;
     }
@@ -174,17 +175,48 @@ pub(super) struct Segments {
     pub unreadable: Option<Sequence>,
     /// Numbers below were written for sure, by what stands in the files.
     pub written: Sequence,
+    /// To be cleared once the state names none of them any more: after a cut
+    /// in between, a folder that the state names and that is not there counts
+    /// as one that damage took, with all that it may have held.
+    pub leftovers: Leftovers,
+}
+
+/// Folders of segments that hold nothing.
+#[derive(Default)]
+pub(super) struct Leftovers {
+    empty: Vec<PathBuf>,
+    never_begun: Vec<PathBuf>,
+}
+
+impl Leftovers {
+    pub(super) fn clear(self, setup: &Setup, segments: &Path) {
+        for folder in self.empty {
+            let removed = fs::remove_dir_all(&folder).and_then(|()| sync_folder(segments));
+            if let Err(error) = removed {
+                warn!(log = setup.name, folder = %folder.display(), %error, "a deleted segment's folder stays behind");
+            }
+        }
+        for folder in self.never_begun {
+            into_quarantine(setup, &folder);
+        }
+    }
+}
+
+fn into_quarantine(setup: &Setup, folder: &Path) {
+    if let Err(error) = quarantine::take(&setup.quarantine, &setup.name, folder) {
+        error!(log = setup.name, folder = %folder.display(), %error, "quarantine failed; the segment is left where it is");
+    }
 }
 
 pub(super) fn read_segments(
     setup: &Setup,
-    segments: &Path,
     folders: Vec<(Sequence, PathBuf)>,
     state: &State,
 ) -> Segments {
     let mut seals: Vec<Seal> = Vec::new();
     let mut last_unreadable = None;
     let mut written = 0;
+    let mut leftovers = Leftovers::default();
     for (first, folder) in folders {
         let sealed = Seal::read(&folder).filter(|seal| seal.first == first);
         let content = sealed.map_or_else(
@@ -203,13 +235,8 @@ pub(super) fn read_segments(
                 last_unreadable = held_more.then_some(first);
                 seals.push(seal);
             }
-            Content::Held(_) | Content::HeldMore(_) => {
-                let removed = fs::remove_dir_all(&folder).and_then(|()| sync_folder(segments));
-                if let Err(error) = removed {
-                    warn!(log = setup.name, folder = %folder.display(), %error, "a deleted segment's folder stays behind");
-                }
-            }
-            Content::NeverBegun => {}
+            Content::Held(_) | Content::HeldMore(_) => leftovers.empty.push(folder),
+            Content::NeverBegun => leftovers.never_begun.push(folder),
             Content::Unreadable => last_unreadable = Some(first),
         }
     }
@@ -223,7 +250,7 @@ pub(super) fn read_segments(
         }
     }
     seals.retain(|seal| seal.first < seal.end);
-    Segments { seals, unreadable: last_unreadable, written }
+    Segments { seals, unreadable: last_unreadable, written, leftovers }
 }
 
 /// What a segment without a seal turns out to be.
@@ -265,10 +292,11 @@ fn read_through(setup: &Setup, first: Sequence, folder: &Path, remains: &Remains
         }
         Err(error) => {
             error!(log = setup.name, folder = %folder.display(), %error, was_made, "a segment cannot be read and goes into quarantine");
-            if let Err(error) = quarantine::take(&setup.quarantine, &setup.name, folder) {
-                error!(log = setup.name, folder = %folder.display(), %error, "quarantine failed; the segment is left where it is");
+            if !was_made {
+                return Content::NeverBegun;
             }
-            if was_made { Content::Unreadable } else { Content::NeverBegun }
+            into_quarantine(setup, folder);
+            Content::Unreadable
         }
     }
 }

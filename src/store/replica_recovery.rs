@@ -38,7 +38,7 @@ pub(super) fn recover(
         FoundState::Whole | FoundState::OneCopyDamaged => false,
     };
     say_what_was_found(setup, found, state_is_lost);
-    let Segments { mut seals, .. } = read_segments(setup, segments, folders, &before);
+    let Segments { mut seals, leftovers, .. } = read_segments(setup, folders, &before);
     // The committer reads the last one through before it goes on, where that
     // could not be done now.
     let unread = seals.pop_if(|last| last.assumed.is_some()).map(|seal| seal.first);
@@ -77,6 +77,7 @@ pub(super) fn recover(
         state.lost - lost_before
     });
     setup.metrics.lost(lost.map_err(failed("write the state of"))?);
+    leftovers.clear(setup, segments);
     for hole in gaps.new.iter().filter(|hole| hole.reason == HoleReason::Lost) {
         error!(log = setup.name, from = hole.from, until = hole.until, "records lost");
     }
