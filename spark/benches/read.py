@@ -12,8 +12,10 @@ or a release build.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -273,15 +275,21 @@ def notify_steadily(gateway: conftest.Gateway, seconds: int, stop: threading.Eve
 
 def spawn(what: str, task: dict) -> dict:
     """Run this program again for one reader: each has a Spark of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, "--worker", what, "--task", json.dumps(task)],
-        env={**os.environ, **PYTHON},
-        stdout=subprocess.PIPE,
-        stderr=None if os.environ.get("VERBOSE") else subprocess.DEVNULL,
-        timeout=1200,
-        check=True,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    with tempfile.NamedTemporaryFile() as told:
+        worker = subprocess.Popen(
+            [sys.executable, __file__, "--worker", what, "--task", json.dumps(task)],
+            env={**os.environ, **PYTHON, "RESULT": told.name},
+            stdout=subprocess.DEVNULL,
+            stderr=None if os.environ.get("VERBOSE") else subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        ended = worker.wait(1200)
+        # Processes of Spark's may outlive it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        if ended != 0:
+            sys.exit(f"{what} ended with {ended}; VERBOSE=1 shows why")
+        return json.loads(Path(told.name).read_text())
 
 
 def main() -> int:
@@ -296,11 +304,12 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.worker:
         task = json.loads(arguments.task)
-        if arguments.worker == "latency":
-            print(json.dumps(latency(task, task["seconds"])))
-        else:
-            print(json.dumps(worker(arguments.worker, task)), flush=True)
-        sys.stdout.flush()
+        measured = (
+            latency(task, task["seconds"])
+            if arguments.worker == "latency"
+            else worker(arguments.worker, task)
+        )
+        Path(os.environ["RESULT"]).write_text(json.dumps(measured))
         os._exit(0)
     readers = arguments.readers.split(",")
     with tempfile.TemporaryDirectory() as folder:
