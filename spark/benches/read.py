@@ -323,6 +323,12 @@ def main() -> int:
 def measure(gateway: conftest.Gateway, readers: list[str], arguments) -> int:
     """Measure each reader, and the latency."""
     fill(gateway, arguments.records)
+    # What one reader has acknowledged must be there for the next.
+    from pyspark_ngsi import http
+
+    access = http.Access.from_options(gateway.options())[0]
+    held = f"/v1/streams/{STREAM}/consumers/all-readers"
+    http.request(access, "PUT", held, body={"position": 0})
     lines = lines_of(gateway)
     per_line = len(lines) / arguments.records
     options = {**gateway.options(), "stream": STREAM}
