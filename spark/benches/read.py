@@ -175,7 +175,7 @@ def worker(reader: str, task: dict) -> dict:
     if reader.startswith("ngsi"):
         read = spark.readStream.format("ngsi").options(**task["options"])
         read = read.option("raw", "true") if reader.endswith("raw") else read
-        read = read.option("maxRecordsPerTrigger", task["records"] // 5).option("partitions", 2)
+        read = read.option("maxRecordsPerTrigger", task["records"] // 10).option("partitions", 2)
         query = stream(read.option("consumer", f"bench-{os.getpid()}").load())
         return steady(counted, task, query)
     if reader == "socket":
