@@ -1,0 +1,64 @@
+//! What the journal reads from a service's standard error.
+
+use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
+
+use super::support::Said;
+use crate::common::gateway::Setup;
+
+/// As systemd names the stream that the journal reads.
+fn stream(file: &File) -> String {
+    let stat = file.metadata().unwrap();
+    format!("{}:{}", stat.dev(), stat.ino())
+}
+
+/// The log of a start, where standard error is that stream for the journal.
+async fn log_of_a_start(named: impl FnOnce(&File) -> String) -> String {
+    let setup = Setup::new();
+    let file = File::options().create(true).append(true).open(setup.log_file()).unwrap();
+    let mut command = setup.command(["run"]);
+    command.env("JOURNAL_STREAM", named(&file));
+    let (setup, ended) = setup.start_as(command).await.stop().await;
+    assert!(ended.success());
+    setup.log()
+}
+
+#[tokio::test]
+async fn every_line_carries_a_priority_and_no_time_where_the_journal_reads_them() {
+    let log = log_of_a_start(stream).await;
+    let ready = log.lines().find(|line| line.contains(" ready ") || line.starts_with("<6>ready"));
+    let ready = ready.unwrap_or_else(|| panic!("{log}"));
+    assert!(ready.contains("intake=127.0.0.1:"), "{ready}");
+    for line in log.lines() {
+        let priority = line.as_bytes();
+        assert!(
+            priority[0] == b'<' && priority[2] == b'>' && priority[1].is_ascii_digit(),
+            "{log}"
+        );
+        assert!(!line.contains("T1") && !line.contains("INFO"), "a time or a level: {line}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_whose_standard_error_goes_elsewhere_writes_for_people() {
+    for other in ["1:1", "nonsense", ""] {
+        let log = log_of_a_start(|_| other.to_owned()).await;
+        assert!(log.contains("INFO ready") && !log.contains("<6>"), "{other}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn each_line_of_an_event_has_its_priority_and_cannot_look_like_an_event() {
+    let setup = Setup::new();
+    let file = setup.write("gateway.toml", "[intake]\nlisen = \"127.0.0.1:8061\"\n");
+    let log = File::create(setup.log_file()).unwrap();
+    let mut command = setup.command(["check", "--startup"]);
+    command.env("NGSI_FERRY_CONFIG", file).env("JOURNAL_STREAM", stream(&log)).stderr(log);
+    let said: Said = command.output().await.unwrap().into();
+    assert_eq!(said.code, Some(1));
+    let log = setup.log();
+    let lines: Vec<&str> = log.lines().collect();
+    assert!(lines[0].starts_with("<3>") && lines[0].contains("lisen is not a setting"), "{log}");
+    assert!(lines.len() > 1 && lines[1].contains("lisen = "), "an excerpt: {log}");
+    assert!(lines[1..].iter().all(|line| line.starts_with("<3>  ")), "{log}");
+}
