@@ -18,7 +18,8 @@ const WAITING: usize = 4;
 enum Message {
     Ready,
     Reloading,
-    Stopping,
+    Stopping(Duration),
+    Patience(Duration),
     Status(String),
     Well,
 }
@@ -33,9 +34,17 @@ pub fn reloading() {
     tell(Message::Reloading);
 }
 
-/// What is in flight is finished, then the process ends.
-pub fn stopping() {
-    tell(Message::Stopping);
+/// What is in flight is finished, then the process ends: within `longest`, for
+/// which systemd is asked to wait where its unit says less.
+pub fn stopping(longest: Duration) {
+    tell(Message::Stopping(longest));
+}
+
+/// How long [`well`] may be silent at most, where the unit allows less.
+pub fn patience(longest: Duration) {
+    if sd_notify::watchdog_enabled().is_some_and(|allowed| allowed < longest) {
+        tell(Message::Patience(longest));
+    }
 }
 
 /// A line for `systemctl status`.
@@ -79,9 +88,13 @@ fn pass_on(messages: &Receiver<Message>) {
             // `Type=notify-reload` asks for the time with it.
             Message::Reloading => NotifyState::monotonic_usec_now()
                 .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now])),
-            Message::Stopping => {
+            Message::Stopping(longest) => {
                 let status = NotifyState::Status("finishing what was begun");
-                sd_notify::notify(&[NotifyState::Stopping, status])
+                let longest = NotifyState::ExtendTimeoutUsec(micros(*longest));
+                sd_notify::notify(&[NotifyState::Stopping, longest, status])
+            }
+            Message::Patience(longest) => {
+                sd_notify::notify(&[NotifyState::WatchdogUsec(micros(*longest))])
             }
             Message::Status(line) => sd_notify::notify(&[NotifyState::Status(line)]),
             Message::Well => sd_notify::notify(&[NotifyState::Watchdog]),
@@ -91,4 +104,9 @@ fn pass_on(messages: &Receiver<Message>) {
             debug!(%error, "systemd cannot be told");
         }
     }
+}
+
+/// More than an hour is an hour and a bit.
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
