@@ -5,6 +5,7 @@
 //! up nobody, least of all the watchdog.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use sd_notify::NotifyState;
 use tracing::debug;
 
 const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
+/// Much longer than the unit's RestartSec.
+const REST: Duration = Duration::from_secs(9);
+static READY: AtomicBool = AtomicBool::new(false);
 /// What may wait for a manager that does not listen; more is left out.
 const WAITING: usize = 4;
 
@@ -26,7 +30,17 @@ enum Message {
 
 /// Everything listens and is served.
 pub fn ready() {
+    READY.store(true, Ordering::Relaxed);
     tell(Message::Ready);
+}
+
+/// For a process whose end the journal hears of. systemd starts anew at once
+/// whatever ended, which is right for what ran; a start that fails, fails again
+/// until something has changed, and fills the journal, which lies on the flash.
+pub fn rest_after_a_failed_start() {
+    if !READY.load(Ordering::Relaxed) {
+        std::thread::sleep(REST);
+    }
 }
 
 /// The configuration is read again; [`ready`] ends it.

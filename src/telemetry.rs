@@ -31,7 +31,8 @@ pub fn log_to_stderr(filter: Option<&str>) {
 
 /// systemd says which stream the journal reads; a service's child, or one whose
 /// standard error goes elsewhere, inherits the variable all the same.
-fn is_read_by_journald() -> bool {
+#[must_use]
+pub fn is_read_by_journald() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(stderr) = rustix::fs::fstat(std::io::stderr()) else { return false };
     stream == format!("{}:{}", stderr.st_dev, stderr.st_ino)

@@ -18,7 +18,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{CONFIG_VARIABLE, LOG_VARIABLE, Settings, process_environment};
 use crate::passed_sockets::PassedSockets;
-use crate::{lean_malloc, telemetry};
+use crate::{lean_malloc, systemd, telemetry};
 
 /// Read where no file is named, if it is there.
 const DEFAULT_FILE: &str = "/etc/ngsi-ferry/ngsi-ferry.toml";
@@ -80,7 +80,12 @@ pub fn main() -> ExitCode {
     match with_runtime(act(arguments, passed)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("ngsi-ferry: {error:#}");
+            if is_run && telemetry::is_read_by_journald() {
+                tracing::error!("{error:#}");
+                systemd::rest_after_a_failed_start();
+            } else {
+                eprintln!("ngsi-ferry: {error:#}");
+            }
             ExitCode::FAILURE
         }
     }

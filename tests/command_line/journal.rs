@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
 
 use super::support::Said;
 use crate::common::gateway::Setup;
@@ -61,4 +62,20 @@ async fn each_line_of_an_event_has_its_priority_and_cannot_look_like_an_event() 
     assert!(lines[0].starts_with("<3>") && lines[0].contains("lisen is not a setting"), "{log}");
     assert!(lines.len() > 1 && lines[1].contains("lisen = "), "an excerpt: {log}");
     assert!(lines[1..].iter().all(|line| line.starts_with("<3>  ")), "{log}");
+}
+
+#[tokio::test]
+async fn a_start_that_fails_is_told_as_an_error_and_not_repeated_at_once() {
+    let setup = Setup::new().set("INTAKE__LISTEN", "everywhere");
+    for command in [&["check", "--startup"][..], &["run"]] {
+        let log = File::create(setup.log_file()).unwrap();
+        let mut command = setup.command(command);
+        command.env("JOURNAL_STREAM", stream(&log)).stderr(log);
+        let begun = Instant::now();
+        assert_eq!(command.status().await.unwrap().code(), Some(1));
+        // systemd starts it again a second later, and each time is lines.
+        assert!(begun.elapsed() > Duration::from_secs(5), "{:?}", begun.elapsed());
+        let log = setup.log();
+        assert!(log.starts_with("<3>") && log.contains("NGSI_FERRY_INTAKE__LISTEN"), "{log}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Root beside a gateway that runs as another user, as systemd makes one.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use super::support::{Said, post};

@@ -11,6 +11,8 @@ use tracing::error;
 
 use super::{Findings, files, not_writable, writable_folder};
 use crate::config::{Settings, process_environment};
+use crate::systemd;
+use crate::telemetry::is_read_by_journald;
 
 pub(super) fn run(file: Option<&Path>) -> ExitCode {
     let mut found = Findings::default();
@@ -23,7 +25,13 @@ pub(super) fn run(file: Option<&Path>) -> ExitCode {
     for problem in &found.problems {
         error!("{problem}");
     }
-    if found.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if found.problems.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    if is_read_by_journald() {
+        systemd::rest_after_a_failed_start();
+    }
+    ExitCode::FAILURE
 }
 
 fn data_dir(settings: &Settings, found: &mut Findings) {
