@@ -220,7 +220,7 @@ fn not_writable(settings: &Settings, folder: &Path, error: &std::io::Error) -> P
         Ok(state) => format!(
             "the service may write to {state} alone: set data_dir to that, or allow another folder with ReadWritePaths= (systemctl edit)"
         ),
-        Err(_) => "give the folder to the gateway's user, or set another data_dir".to_owned(),
+        Err(_) => "run this as the gateway's user or root, give the folder to that user, or set another data_dir".to_owned(),
     };
     let message = format!("{} cannot be written: {error}", folder.display());
     settings.problem("data_dir", &message, Some(&hint))
