@@ -228,9 +228,18 @@ fn not_writable(settings: &Settings, folder: &Path, error: &std::io::Error) -> P
 
 fn ports(settings: &Settings, found: &mut Findings) {
     let socket = settings.config.admin_socket();
-    if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
-        found.notices.push("a gateway runs with this configuration; its ports are its own".into());
-        return;
+    match std::os::unix::net::UnixStream::connect(&socket) {
+        Ok(_) => {
+            let text = "a gateway runs with this configuration; its ports are its own";
+            found.notices.push(text.to_owned());
+            return;
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            let text = "this user cannot see whether a gateway runs, and has the ports; run this as root or as the gateway's user";
+            found.notices.push(text.to_owned());
+            return;
+        }
+        Err(_) => {}
     }
     for (setting, address) in settings.config.listeners() {
         match TcpListener::bind(address) {
