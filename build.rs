@@ -21,9 +21,11 @@ fn main() {
         _ if !is_release => "development".to_owned(),
         _ => commit().unwrap_or_else(|| "unknown".to_owned()),
     };
-    println!("cargo::rustc-env=NGSI_FERRY_COMMIT={commit}");
+    // Not NGSI_FERRY_…: cargo sets them for what it runs, too, and those are
+    // settings there.
+    println!("cargo::rustc-env=BUILT_FROM_COMMIT={commit}");
     let target = std::env::var("TARGET").unwrap_or_default();
-    println!("cargo::rustc-env=NGSI_FERRY_TARGET={target}");
+    println!("cargo::rustc-env=BUILT_FOR_TARGET={target}");
 }
 
 /// The commit that is checked out here. None in no repository, or in another

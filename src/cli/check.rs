@@ -206,7 +206,7 @@ fn disk(settings: &Settings, found: &mut Findings) {
 fn writable_folder(config: &Config) -> Result<PathBuf, (PathBuf, std::io::Error)> {
     let dir = &config.data_dir;
     let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
-    let there = absolute.ancestors().find(|folder| folder.is_dir());
+    let there = absolute.ancestors().find(|folder| folder.exists());
     let folder = there.unwrap_or(Path::new("/")).to_owned();
     match is_writable(&folder) {
         Ok(()) => Ok(folder),

@@ -75,9 +75,10 @@ async fn what_no_start_can_get_over_refuses_it_and_a_start_ends_the_same_way() {
         ("INTAKE__SECRET_FILE", "none.secret"),
         ("SPARK__CLIENT_CA", "none.pem"),
         ("SPARK__TOKEN_FILE", "none.tokens"),
-        ("DATA_DIR", "/proc/nowhere"),
+        ("DATA_DIR", "a-file/data"),
     ] {
         let setup = Setup::new().set(setting, value);
+        setup.write("a-file", "");
         let said = run(&setup, &CHECK).await;
         assert_eq!(said.code, Some(1), "{setting}={value}: {said:?}");
         assert!(said.err.contains(&format!("NGSI_FERRY_{setting}")), "{setting}: {}", said.err);

@@ -53,6 +53,7 @@ async fn root_leaves_nothing_in_the_data_directory_that_the_gateways_user_cannot
     // As a crash leaves it: looking at it writes.
     let setup = gateway.kill().await;
     let data = setup.data_dir();
+    std::fs::remove_file(setup.get("ADMIN__SOCKET").unwrap()).unwrap();
     // No way there for others, as beneath systemd's /var/lib/private.
     std::fs::set_permissions(setup.folder(), PermissionsExt::from_mode(0o700)).unwrap();
     std::fs::remove_dir_all(data.join("pki")).unwrap();

@@ -80,7 +80,7 @@ impl Tree {
     fn commit_in(&self, profile: &str, given: Option<&str>) -> String {
         let said = self.says(profile, given);
         let line =
-            said.lines().find_map(|line| line.strip_prefix("cargo::rustc-env=NGSI_FERRY_COMMIT="));
+            said.lines().find_map(|line| line.strip_prefix("cargo::rustc-env=BUILT_FROM_COMMIT="));
         line.unwrap_or_else(|| panic!("{said}")).to_owned()
     }
 }
@@ -121,5 +121,5 @@ fn a_commit_makes_a_release_anew_and_nothing_else() {
     assert!(watched.contains("cargo::rerun-if-changed=.git/logs/HEAD"), "{watched}");
     let watched = tree.says("debug", None);
     assert!(!watched.contains("rerun-if-changed"), "{watched}");
-    assert!(watched.contains("NGSI_FERRY_COMMIT=development"), "{watched}");
+    assert!(watched.contains("BUILT_FROM_COMMIT=development"), "{watched}");
 }
