@@ -202,12 +202,11 @@ where
         () = stop.cancelled() => {
             // What is on its way already is taken: hyper would close a
             // connection that it has read nothing of yet.
-            match tokio::time::timeout(ON_ITS_WAY, driven.as_mut()).await {
-                Ok(ended) => ended,
-                Err(_) => {
-                    driven.as_mut().graceful_shutdown();
-                    driven.await
-                }
+            if let Ok(ended) = tokio::time::timeout(ON_ITS_WAY, driven.as_mut()).await {
+                ended
+            } else {
+                driven.as_mut().graceful_shutdown();
+                driven.await
             }
         }
     };

@@ -13,7 +13,7 @@ use sd_notify::NotifyState;
 use tracing::debug;
 
 const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
-/// Much longer than the unit's RestartSec.
+/// Much longer than the unit's `RestartSec`.
 const REST: Duration = Duration::from_secs(9);
 static READY: AtomicBool = AtomicBool::new(false);
 /// What may wait for a manager that does not listen; more is left out.
