@@ -8,6 +8,7 @@ pub mod admin;
 pub mod app;
 mod backoff;
 pub mod budget;
+pub mod build;
 pub mod cli;
 pub mod config;
 #[cfg(fuzzing)]
@@ -18,6 +19,7 @@ pub mod lean_malloc;
 pub mod ngsi;
 pub mod orion;
 pub mod pace;
+pub mod passed_sockets;
 pub mod pki;
 pub mod record;
 pub mod serve;

@@ -36,6 +36,8 @@ const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
 /// How long to wait before accepting again when the system refuses to.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long after a stop what was sent before it may take to be here.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
 
 /// A body that is whole, or streamed.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -198,8 +200,14 @@ where
     let ended = tokio::select! {
         ended = driven.as_mut() => ended,
         () = stop.cancelled() => {
-            driven.as_mut().graceful_shutdown();
-            driven.await
+            // What is on its way already is taken: hyper would close a
+            // connection that it has read nothing of yet.
+            if let Ok(ended) = tokio::time::timeout(ON_ITS_WAY, driven.as_mut()).await {
+                ended
+            } else {
+                driven.as_mut().graceful_shutdown();
+                driven.await
+            }
         }
     };
     if let Err(error) = &ended {

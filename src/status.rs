@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::build;
 use crate::orion::replay;
 use crate::record::{Sequence, trusted_ms};
 use crate::spark::line_socket;
@@ -27,6 +28,12 @@ pub struct Status {
     pub id: String,
     /// Version of the program.
     pub version: String,
+    /// The commit that it was built from.
+    #[serde(default)]
+    pub commit: String,
+    /// The machine that it was built for.
+    #[serde(default)]
+    pub target: String,
     /// Its process; none where the store was looked at without one.
     pub pid: Option<u32>,
     /// When it was started.
@@ -195,7 +202,9 @@ impl Status {
         };
         Self {
             id: String::new(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: build::VERSION.to_owned(),
+            commit: build::COMMIT.to_owned(),
+            target: build::TARGET.to_owned(),
             pid: None,
             started: None,
             streams,

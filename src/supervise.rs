@@ -57,13 +57,15 @@ impl Supervisor {
 
     /// Runs until SIGTERM or SIGINT, then gives the tasks `drain` to finish,
     /// and does `close` at the very end. A second signal ends the process at
-    /// once, whatever it is doing then. SIGHUP calls `reload`.
+    /// once, whatever it is doing then. SIGHUP calls `reload`. systemd is told
+    /// that the end may take `longest` in all.
     ///
     /// # Errors
     /// Where a task ended before it was told to.
     pub async fn run(
         mut self,
         drain: Duration,
+        longest: Duration,
         reload: impl Fn(),
         close: impl Future<Output = ()>,
     ) -> Result<(), Ended> {
@@ -84,7 +86,7 @@ impl Supervisor {
                 }
             }
         };
-        systemd::stopping();
+        systemd::stopping(longest);
         self.stop.cancel();
         let finished = async {
             while let Some(joined) = self.tasks.join_next().await {

@@ -5,6 +5,7 @@
 //! up nobody, least of all the watchdog.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -12,20 +13,34 @@ use sd_notify::NotifyState;
 use tracing::debug;
 
 const SOCKET_VARIABLE: &str = "NOTIFY_SOCKET";
+/// Much longer than the unit's `RestartSec`.
+const REST: Duration = Duration::from_secs(9);
+static READY: AtomicBool = AtomicBool::new(false);
 /// What may wait for a manager that does not listen; more is left out.
 const WAITING: usize = 4;
 
 enum Message {
     Ready,
     Reloading,
-    Stopping,
+    Stopping(Duration),
+    Patience(Duration),
     Status(String),
     Well,
 }
 
 /// Everything listens and is served.
 pub fn ready() {
+    READY.store(true, Ordering::Relaxed);
     tell(Message::Ready);
+}
+
+/// For a process whose end the journal hears of. systemd starts anew at once
+/// whatever ended, which is right for what ran; a start that fails, fails again
+/// until something has changed, and fills the journal, which lies on the flash.
+pub fn rest_after_a_failed_start() {
+    if !READY.load(Ordering::Relaxed) {
+        std::thread::sleep(REST);
+    }
 }
 
 /// The configuration is read again; [`ready`] ends it.
@@ -33,9 +48,17 @@ pub fn reloading() {
     tell(Message::Reloading);
 }
 
-/// What is in flight is finished, then the process ends.
-pub fn stopping() {
-    tell(Message::Stopping);
+/// What is in flight is finished, then the process ends: within `longest`, for
+/// which systemd is asked to wait where its unit says less.
+pub fn stopping(longest: Duration) {
+    tell(Message::Stopping(longest));
+}
+
+/// How long [`well`] may be silent at most, where the unit allows less.
+pub fn patience(longest: Duration) {
+    if sd_notify::watchdog_enabled().is_some_and(|allowed| allowed < longest) {
+        tell(Message::Patience(longest));
+    }
 }
 
 /// A line for `systemctl status`.
@@ -79,9 +102,13 @@ fn pass_on(messages: &Receiver<Message>) {
             // `Type=notify-reload` asks for the time with it.
             Message::Reloading => NotifyState::monotonic_usec_now()
                 .and_then(|now| sd_notify::notify(&[NotifyState::Reloading, now])),
-            Message::Stopping => {
+            Message::Stopping(longest) => {
                 let status = NotifyState::Status("finishing what was begun");
-                sd_notify::notify(&[NotifyState::Stopping, status])
+                let longest = NotifyState::ExtendTimeoutUsec(micros(*longest));
+                sd_notify::notify(&[NotifyState::Stopping, longest, status])
+            }
+            Message::Patience(longest) => {
+                sd_notify::notify(&[NotifyState::WatchdogUsec(micros(*longest))])
             }
             Message::Status(line) => sd_notify::notify(&[NotifyState::Status(line)]),
             Message::Well => sd_notify::notify(&[NotifyState::Watchdog]),
@@ -91,4 +118,9 @@ fn pass_on(messages: &Receiver<Message>) {
             debug!(%error, "systemd cannot be told");
         }
     }
+}
+
+/// More than an hour is an hour and a bit.
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }

@@ -21,12 +21,21 @@ pub fn log_to_stderr(filter: Option<&str>) {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let all = tracing_subscriber::registry().with(filter);
     // A second call (in tests) leaves the first in place.
-    let _ = if std::env::var_os("JOURNAL_STREAM").is_some() {
+    let _ = if is_read_by_journald() {
         all.with(lines.event_format(Journal)).try_init()
     } else {
         all.with(lines.with_target(false).with_ansi(false)).try_init()
     };
     log_panics();
+}
+
+/// systemd says which stream the journal reads; a service's child, or one whose
+/// standard error goes elsewhere, inherits the variable all the same.
+#[must_use]
+pub fn is_read_by_journald() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(stderr) = rustix::fs::fstat(std::io::stderr()) else { return false };
+    stream == format!("{}:{}", stderr.st_dev, stderr.st_ino)
 }
 
 /// sled panics on some damaged files; that is caught, but it is to be seen.
@@ -39,7 +48,9 @@ fn log_panics() {
     }));
 }
 
-/// A line as journald reads it: `<priority>` in front, no time of our own.
+/// A line as journald reads it: `<priority>` in front, no time of our own. Each
+/// further line of an event has it too, and is set off: what came from outside
+/// cannot look like a line of its own.
 struct Journal;
 
 impl<S, N> FormatEvent<S, N> for Journal
@@ -59,8 +70,13 @@ where
             Level::INFO => 6,
             Level::DEBUG | Level::TRACE => 7,
         };
-        write!(writer, "<{priority}>")?;
-        context.format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        let mut text = String::new();
+        context.format_fields(Writer::new(&mut text), event)?;
+        let mut margin = "";
+        for line in text.split(['\n', '\r']) {
+            writeln!(writer, "<{priority}>{margin}{line}")?;
+            margin = "  ";
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! process where somebody never will.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -24,19 +25,21 @@ pub struct Watchdog {
 
 impl Watchdog {
     /// Starts watching. `look` says who has something to do, and must not
-    /// wait for any of them.
+    /// wait for any of them. What listens at an address of `held` is the
+    /// service manager's too, and stays open at the end.
     ///
     /// # Errors
     /// Where no thread can be started.
     pub fn start(
         health: Health,
+        held: Vec<SocketAddr>,
         look: impl Fn() -> Vec<Busy> + Send + 'static,
     ) -> io::Result<Self> {
         let (until, dropped) = sync_channel(0);
         let tells = systemd::watchdog_interval();
         let interval = tells.map_or(BEAT, |tells| tells.min(BEAT));
         let watch = move || {
-            let mut watch = Watch { judge: Judge::default(), health, tells, told: None };
+            let mut watch = Watch { judge: Judge::default(), health, held, tells, told: None };
             let mut last = Instant::now();
             watch.look(look(), Duration::ZERO);
             while let Err(RecvTimeoutError::Timeout) = dropped.recv_timeout(interval) {
@@ -53,6 +56,7 @@ impl Watchdog {
 struct Watch {
     judge: Judge,
     health: Health,
+    held: Vec<SocketAddr>,
     /// How often systemd is to be told that all is well.
     tells: Option<Duration>,
     told: Option<Instant>,
@@ -62,7 +66,7 @@ impl Watch {
     fn look(&mut self, busy: Vec<Busy>, elapsed: Duration) {
         let standing = self.judge.look(busy, elapsed);
         if let Some(last) = standing.iter().find(|standing| standing.is_final()) {
-            end(last);
+            end(last, &self.held);
         }
         self.say(&standing);
         let well = standing.is_empty();
@@ -93,7 +97,7 @@ impl Watch {
 }
 
 /// Ends the process whatever its other threads do.
-fn end(standing: &Standstill) -> ! {
+fn end(standing: &Standstill, held: &[SocketAddr]) -> ! {
     // The lines below may wait for a lock that one of them holds.
     let forced = std::thread::Builder::new().spawn(|| {
         std::thread::sleep(LAST_WORDS);
@@ -109,7 +113,7 @@ fn end(standing: &Standstill) -> ! {
         "stands still; the process ends to be started anew. What was acknowledged is on the disk. Look at the disk (dmesg, free space, a hanging mount); where its syncs take this long, raise store.stuck_after"
     );
     systemd::status(&standing.to_string());
-    if let Err(error) = shut_sockets() {
+    if let Err(error) = shut_sockets(held) {
         warn!(%error, "connections stay open until the last thread has ended");
     }
     std::process::exit(1)
@@ -119,7 +123,7 @@ fn end(standing: &Standstill) -> ! {
 /// the hands of a disk that hangs cannot even be killed, and keeps all files of
 /// the process open: it would go on listening, and whoever connects would wait
 /// for nothing.
-fn shut_sockets() -> io::Result<()> {
+fn shut_sockets(held: &[SocketAddr]) -> io::Result<()> {
     let this = pidfd_open(getpid(), PidfdFlags::empty())?;
     for entry in std::fs::read_dir("/proc/self/fd")? {
         let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
@@ -127,6 +131,7 @@ fn shut_sockets() -> io::Result<()> {
         // One that is closed meanwhile, or is no socket, needs nothing.
         if let Ok(file) = pidfd_getfd(&this, number, PidfdGetfdFlags::empty())
             && is_of_others(&file)
+            && !is_held(&file, held)
         {
             let _ = rustix::net::shutdown(&file, Shutdown::Both);
         }
@@ -141,4 +146,13 @@ fn is_of_others(file: &OwnedFd) -> bool {
         AddressFamily::INET | AddressFamily::INET6 => true,
         _ => SocketAddrUnix::try_from(address).is_ok_and(|unix| unix.path().is_some()),
     }
+}
+
+/// What systemd holds would be shut for the next gateway as well; so whoever
+/// connects waits for that one.
+fn is_held(file: &OwnedFd, held: &[SocketAddr]) -> bool {
+    let address = rustix::net::getsockname(file).ok();
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    rustix::net::sockopt::socket_acceptconn(file).unwrap_or(false)
+        && address.is_some_and(|address| held.contains(&address))
 }

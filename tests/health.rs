@@ -5,7 +5,11 @@ mod common;
 
 #[path = "health/disk_that_hangs.rs"]
 mod disk_that_hangs;
+#[path = "health/held_socket.rs"]
+mod held_socket;
 #[path = "health/manager.rs"]
 mod manager;
+#[path = "health/socket_activation.rs"]
+mod socket_activation;
 #[path = "health/systemd.rs"]
 mod systemd;

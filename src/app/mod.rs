@@ -19,11 +19,13 @@ use tracing::{error, info, warn};
 
 use crate::admin::Admin;
 use crate::budget::Budget;
+use crate::build;
 use crate::config::{Config, Settings};
 use crate::health::Health;
 use crate::orion::dead_letters::DeadLetters;
 use crate::orion::intake::Intake;
 use crate::orion::{IntakeMetrics, replay};
+use crate::passed_sockets::PassedSockets;
 use crate::serve::Limits;
 use crate::spark::api::Api;
 use crate::spark::line_socket::{self, LineSocket};
@@ -43,6 +45,12 @@ use reload::Reloadable;
 
 /// How long the logs may take to be sealed at the end.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+/// And the process to be gone then.
+const MARGIN: Duration = Duration::from_secs(5);
+/// In which time whoever stands still has got on, or ended the process, counted
+/// in `store.stuck_after`: thrice that for the most patient, and the last word
+/// before it.
+const PATIENCE: u32 = 4;
 /// How often certificates are looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_hours(12);
 
@@ -72,18 +80,21 @@ struct Tls {
     line_sockets: Vec<Option<Arc<Acceptor>>>,
 }
 
-/// Runs the gateway until it is told to stop. `started` is told the
-/// addresses once everything listens.
+/// Runs the gateway until it is told to stop, on the sockets that were passed
+/// and others of its own. `started` is told the addresses once everything
+/// listens.
 ///
 /// # Errors
 /// Where it cannot start, or ends without having been told to.
 pub async fn run(
     settings: Settings,
     file: Option<PathBuf>,
+    passed: PassedSockets,
     started: impl FnOnce(&Addresses),
 ) -> Result<()> {
     tls::install_provider();
-    let listeners = listen::listen(&settings).await?;
+    let listeners = listen::listen(&settings, passed).await?;
+    let held = listeners.held.clone();
     let addresses = listeners.addresses()?;
     let config = settings.config;
     let gateway = Gateway::make(&config, file).await?;
@@ -92,9 +103,10 @@ pub async fn run(
     let watched = Watched::of(&gateway, &config);
     let (tasks, reloadable) = gateway.start(&config, listeners, &health, &watched);
     let stop = tasks.stop_token();
-    let _watchdog = Watchdog::start(health, move || watched.busy(&stop))?;
+    systemd::patience(PATIENCE * config.store.stuck_after);
+    let _watchdog = Watchdog::start(health, held, move || watched.busy(&stop))?;
 
-    info!(id = config.id(), intake = %addresses.intake, spark = %addresses.spark, admin = %addresses.admin, data_dir = %config.data_dir.display(), "ready");
+    info!(version = build::LONG_VERSION, id = config.id(), intake = %addresses.intake, spark = %addresses.spark, admin = %addresses.admin, data_dir = %config.data_dir.display(), "ready");
     if let Some(path) = &config.addresses_file {
         listen::tell_addresses(path, &addresses)?;
     }
@@ -111,7 +123,8 @@ pub async fn run(
             warn!("the logs could not be sealed in time; the next start recovers them");
         }
     };
-    let ended = tasks.run(config.drain_timeout, reload, close).await;
+    let (drain, longest) = (config.drain_timeout, config.drain_timeout + CLOSE_DEADLINE + MARGIN);
+    let ended = tasks.run(drain, longest, reload, close).await;
     let _ = std::fs::remove_file(config.admin_socket());
     if let Some(log) = store.broken() {
         bail!("log {log} ended unexpectedly; what was acknowledged is on the disk");

@@ -1,5 +1,8 @@
 //! `ngsi-ferry check`: everything that can be wrong before a start, at once.
 
+mod held_ports;
+mod startup;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,6 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
+use self::held_ports::is_held_by_systemd;
 use super::gateway::is_writable;
 use super::print_line;
 use super::table::bytes;
@@ -23,6 +27,10 @@ pub(super) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Only look for what no start can get over: no ports, no Orion, no free
+    /// space, no dates; says nothing where all is well
+    #[arg(long, conflicts_with = "json")]
+    startup: bool,
 }
 
 /// What was found: fine, worth a look, or in the way of a start.
@@ -34,12 +42,16 @@ struct Findings {
 }
 
 pub(super) async fn run(file: Option<&Path>, arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.startup {
+        return Ok(startup::run(file));
+    }
     let mut found = Findings::default();
     let (settings, problems) = Settings::load_leniently(file, process_environment());
     let readable = problems.is_empty();
     found.problems.extend(problems);
     if let Some(settings) = settings {
         files(&settings, &mut found);
+        credentials_for_others(&settings, &mut found);
         disk(&settings, &mut found);
         if readable {
             found.fine.push(match file {
@@ -75,7 +87,7 @@ pub(super) async fn run(file: Option<&Path>, arguments: &Arguments) -> Result<Ex
 }
 
 fn files(settings: &Settings, found: &mut Findings) {
-    let Config { spark, intake, pass_through, orion, uplink, .. } = &settings.config;
+    let Config { spark, intake, pass_through, uplink, .. } = &settings.config;
     let own = settings.config.pki_dir();
     let pairs = [
         ("spark", spark.cert.clone(), spark.key.clone()),
@@ -115,24 +127,9 @@ fn files(settings: &Settings, found: &mut Findings) {
     if let Err(error) = Access::load(Vec::new(), pass_through.token_file.as_deref(), None) {
         object("pass_through.token_file", error.to_string());
     }
-    if let Some(Ok(name)) = uplink.cert.as_deref().map(uplink::certificate_name) {
-        let id = settings.config.id();
-        if name.as_ref() != Some(&id) {
-            let name = name.as_deref().unwrap_or("nobody");
-            let why = format!("the relay would know this gateway as {name}, and its id is {id}");
-            let hint = format!(
-                "set id = \"{name}\", or make a certificate with `ngsi-ferry pki client {id}` on the relay"
-            );
-            found.problems.push(settings.problem("uplink.cert", &why, Some(&hint)));
-        }
-    }
-    let mut object = |setting: &str, error: String| {
-        found.problems.push(settings.problem(setting, &error, None));
-    };
-    let readable: [(&str, &Option<PathBuf>); 4] = [
+    let readable: [(&str, &Option<PathBuf>); 3] = [
         ("uplink.ca", &uplink.ca),
         ("intake.secret_file", &intake.secret_file),
-        ("orion.token_file", &orion.token_file),
         ("spark.client_ca", &spark.client_ca),
     ];
     let readable = readable.map(|(setting, path)| (setting.to_owned(), path)).into_iter();
@@ -142,6 +139,26 @@ fn files(settings: &Settings, found: &mut Findings) {
     for (setting, path) in readable.chain(line_sockets) {
         if let Some(Err(error)) = path.as_ref().map(std::fs::read) {
             object(&setting, error.to_string());
+        }
+    }
+}
+
+/// What the gateway runs without, though not as it should: write-backs wait,
+/// or the relay refuses it.
+fn credentials_for_others(settings: &Settings, found: &mut Findings) {
+    let Config { orion, uplink, .. } = &settings.config;
+    if let Some(Err(error)) = orion.token_file.as_ref().map(std::fs::read) {
+        found.problems.push(settings.problem("orion.token_file", &error.to_string(), None));
+    }
+    if let Some(Ok(name)) = uplink.cert.as_deref().map(uplink::certificate_name) {
+        let id = settings.config.id();
+        if name.as_ref() != Some(&id) {
+            let name = name.as_deref().unwrap_or("nobody");
+            let why = format!("the relay would know this gateway as {name}, and its id is {id}");
+            let hint = format!(
+                "set id = \"{name}\", or make a certificate with `ngsi-ferry pki client {id}` on the relay"
+            );
+            found.problems.push(settings.problem("uplink.cert", &why, Some(&hint)));
         }
     }
 }
@@ -161,16 +178,14 @@ fn certificate(settings: &Settings, setting: &str, cert: &Path, key: &Path, foun
 fn disk(settings: &Settings, found: &mut Findings) {
     let config = &settings.config;
     let dir = &config.data_dir;
-    // The nearest folder that is there already will hold what is made.
-    let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
-    let Some(folder) = absolute.ancestors().find(|folder| folder.is_dir()) else { return };
-    if let Err(error) = is_writable(folder) {
-        let hint = "give the folder to the gateway's user, or set another data_dir";
-        let message = format!("{} cannot be written: {error}", folder.display());
-        found.problems.push(settings.problem("data_dir", &message, Some(hint)));
-        return;
-    }
-    let Ok(disk) = rustix::fs::statvfs(folder) else { return };
+    let folder = match writable_folder(config) {
+        Ok(folder) => folder,
+        Err((folder, error)) => {
+            found.problems.push(not_writable(settings, &folder, &error));
+            return;
+        }
+    };
+    let Ok(disk) = rustix::fs::statvfs(&folder) else { return };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let text = format!("data directory {}: {} free", dir.display(), bytes(free));
     if free < config.store.min_free {
@@ -186,15 +201,53 @@ fn disk(settings: &Settings, found: &mut Findings) {
     }
 }
 
+/// The nearest folder of the data directory that is there already: it will
+/// hold what is made. Or the one that cannot be written, and why.
+fn writable_folder(config: &Config) -> Result<PathBuf, (PathBuf, std::io::Error)> {
+    let dir = &config.data_dir;
+    let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+    let there = absolute.ancestors().find(|folder| folder.exists());
+    let folder = there.unwrap_or(Path::new("/")).to_owned();
+    match is_writable(&folder) {
+        Ok(()) => Ok(folder),
+        Err(error) => Err((folder, error)),
+    }
+}
+
+fn not_writable(settings: &Settings, folder: &Path, error: &std::io::Error) -> Problem {
+    // Set by systemd; the rest of the file system is read-only for the service.
+    let hint = match std::env::var("STATE_DIRECTORY") {
+        Ok(state) => format!(
+            "the service may write to {state} alone: set data_dir to that, or allow another folder with ReadWritePaths= (systemctl edit)"
+        ),
+        Err(_) => "run this as the gateway's user or root, give the folder to that user, or set another data_dir".to_owned(),
+    };
+    let message = format!("{} cannot be written: {error}", folder.display());
+    settings.problem("data_dir", &message, Some(&hint))
+}
+
 fn ports(settings: &Settings, found: &mut Findings) {
     let socket = settings.config.admin_socket();
-    if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
-        found.notices.push("a gateway runs with this configuration; its ports are its own".into());
-        return;
+    match std::os::unix::net::UnixStream::connect(&socket) {
+        Ok(_) => {
+            let text = "a gateway runs with this configuration; its ports are its own";
+            found.notices.push(text.to_owned());
+            return;
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            let text = "this user cannot see whether a gateway runs, and has the ports; run this as root or as the gateway's user";
+            found.notices.push(text.to_owned());
+            return;
+        }
+        Err(_) => {}
     }
     for (setting, address) in settings.config.listeners() {
         match TcpListener::bind(address) {
             Ok(_) => found.fine.push(format!("{setting} {address} is free")),
+            Err(_) if is_held_by_systemd(address.port()) => {
+                let port = address.port();
+                found.fine.push(format!("{setting}: systemd holds port {port} for the gateway"));
+            }
             Err(error) => {
                 let hint = "stop the other program, or choose another address or port";
                 let message = format!("cannot listen: {error}");
@@ -209,12 +262,14 @@ async fn orion(config: &Config, found: &mut Findings) {
     let url = &config.orion.url;
     tls::install_provider();
     let asked = async {
-        let tls = tls::client_config(config.orion.ca.as_deref(), None)?;
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .timeout(ORION_PATIENCE)
-            .build()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(ORION_PATIENCE);
+        let client = if url.starts_with("https:") {
+            client.tls_backend_preconfigured(tls::client_config(config.orion.ca.as_deref(), None)?)
+        } else {
+            // A box may have no authorities, and needs none then.
+            client.tls_certs_only([])
+        };
+        let client = client.build()?;
         let version = format!("{}/version", url.trim_end_matches('/'));
         Ok::<_, anyhow::Error>(client.get(version).send().await?.status())
     };

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::owner::become_owner_of;
 use crate::config::Config;
 use crate::store::{Metrics, OpenError, Store};
 
@@ -45,6 +46,7 @@ impl Gateway {
                 config.data_dir.display()
             );
         }
+        become_owner_of(&config.data_dir)?;
         let (folder, settings) = (config.data_dir.clone(), config.store_settings());
         let opened = tokio::task::spawn_blocking(move || {
             Store::open_as(&folder, settings, Metrics::default())

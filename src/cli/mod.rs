@@ -3,6 +3,7 @@
 mod check;
 mod dead_letters;
 mod gateway;
+mod owner;
 mod peek;
 mod pki;
 mod run;
@@ -13,10 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{CONFIG_VARIABLE, LOG_VARIABLE, Settings, process_environment};
-use crate::{lean_malloc, telemetry};
+use crate::passed_sockets::PassedSockets;
+use crate::{lean_malloc, systemd, telemetry};
 
 /// Read where no file is named, if it is there.
 const DEFAULT_FILE: &str = "/etc/ngsi-ferry/ngsi-ferry.toml";
@@ -28,7 +30,7 @@ const BLOCKING_THREADS: usize = 16;
 /// line is down, streams them to Apache Spark over TLS, and replays the
 /// results to Orion.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version = crate::build::LONG_VERSION, about)]
 struct Arguments {
     /// Configuration file (TOML); without it /etc/ngsi-ferry/ngsi-ferry.toml
     /// if there is one, else built-in defaults. Every setting can also be a
@@ -56,21 +58,34 @@ enum Command {
     Pki(pki::Arguments),
 }
 
+/// The whole command line, for manual pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// Runs the program with the arguments of the process.
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = std::env::var(LOG_VARIABLE).ok();
     let is_run = matches!(arguments.command, None | Some(Command::Run));
+    let mut passed = PassedSockets::default();
     if is_run {
         lean_malloc::apply();
+        passed = PassedSockets::take();
     }
     // The other commands print; only what is wrong is logged there.
     telemetry::log_to_stderr(filter.as_deref().or((!is_run).then_some("error,sled=off")));
-    match with_runtime(act(arguments)) {
+    match with_runtime(act(arguments, passed)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("ngsi-ferry: {error:#}");
+            if is_run && telemetry::is_read_by_journald() {
+                tracing::error!("{error:#}");
+                systemd::rest_after_a_failed_start();
+            } else {
+                eprintln!("ngsi-ferry: {error:#}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -90,11 +105,11 @@ fn with_runtime(act: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode>
     code
 }
 
-async fn act(arguments: Arguments) -> Result<ExitCode> {
+async fn act(arguments: Arguments, passed: PassedSockets) -> Result<ExitCode> {
     let file = configuration_file(arguments.config);
     let settings = || Settings::load(file.as_deref(), process_environment());
     match arguments.command {
-        None | Some(Command::Run) => run::run(settings()?, file.clone()).await,
+        None | Some(Command::Run) => run::run(settings()?, file.clone(), passed).await,
         Some(Command::Check(check)) => check::run(file.as_deref(), &check).await,
         Some(Command::Status(status)) => status::run(&settings()?.config, &status).await,
         Some(Command::Peek(peek)) => peek::run(&settings()?.config, &peek).await,

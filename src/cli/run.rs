@@ -8,8 +8,13 @@ use anyhow::Result;
 
 use crate::app::{self, Addresses};
 use crate::config::{Config, Settings};
+use crate::passed_sockets::PassedSockets;
 
-pub(super) async fn run(settings: Settings, file: Option<PathBuf>) -> Result<ExitCode> {
+pub(super) async fn run(
+    settings: Settings,
+    file: Option<PathBuf>,
+    passed: PassedSockets,
+) -> Result<ExitCode> {
     let config = settings.config.clone();
     raise_open_files();
     // For somebody who tries it; a service's log needs no lines to paste.
@@ -19,7 +24,7 @@ pub(super) async fn run(settings: Settings, file: Option<PathBuf>) -> Result<Exi
             super::print_line(&lines_to_paste(&config, addresses));
         }
     };
-    app::run(settings, file.clone(), started).await?;
+    app::run(settings, file.clone(), passed, started).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -18,12 +18,14 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::intake_metrics::{IntakeMetrics, Refused};
 use super::repeats::{self, Fate, Identity, Outstanding, Repeats};
 use super::route::{Route, stream_of};
+use super::strangers::Strangers;
 use crate::budget::Budget;
 use crate::health::Pulse;
 use crate::record::{Line, Notification};
@@ -103,6 +105,7 @@ pub struct Intake {
     budget: Budget,
     repeats: Arc<Repeats>,
     signs_of_life: Arc<Notify>,
+    strangers: Strangers,
     metrics: IntakeMetrics,
 }
 
@@ -118,14 +121,14 @@ impl Intake {
         signs_of_life: Arc<Notify>,
         metrics: IntakeMetrics,
     ) -> Self {
-        let repeats = Arc::default();
-        Self { config, rules, store, budget, repeats, signs_of_life, metrics }
+        let (repeats, strangers) = (Arc::default(), Strangers::default());
+        Self { config, rules, store, budget, repeats, signs_of_life, strangers, metrics }
     }
 
     /// Serves until `stop`, then finishes what was begun.
     pub async fn run(
         self,
-        listener: TcpListener,
+        listeners: Vec<TcpListener>,
         tls: Option<Arc<Acceptor>>,
         pulse: Pulse,
         stop: CancellationToken,
@@ -138,8 +141,14 @@ impl Intake {
             write: self.config.head_timeout,
         };
         let intake = Arc::new(self);
-        let connect = move |client: Client| Sender::new(Arc::clone(&intake), client.address);
-        serve::serve(listener, tls, limits, pulse, stop, connect).await;
+        let mut serving = JoinSet::new();
+        for listener in listeners {
+            let intake = Arc::clone(&intake);
+            let connect = move |client: Client| Sender::new(Arc::clone(&intake), client.address);
+            let (tls, pulse, stop) = (tls.clone(), pulse.clone(), stop.clone());
+            serving.spawn(serve::serve(listener, tls, limits, pulse, stop, connect));
+        }
+        serving.join_all().await;
     }
 
     /// After an unclean end the last answers may not have been delivered.
@@ -180,8 +189,9 @@ impl Intake {
         from: Option<SocketAddr>,
     ) -> Option<Response<Body>> {
         if !self.is_allowed(from) {
-            let address = from.map_or(IpAddr::from([0; 4]), |from| from.ip());
+            let address = from.map_or(IpAddr::from([0; 4]), |from| from.ip().to_canonical());
             let text = format!("{address} is in none of the networks of intake.allow");
+            self.strangers.refused(from, &text);
             let answer = serve::refusal(StatusCode::FORBIDDEN, "Forbidden", &text);
             return Some(self.refuse(Refused::Network, answer));
         }
@@ -190,6 +200,7 @@ impl Intake {
         {
             let text =
                 format!("the subscription must send the secret in {}", self.config.secret_header);
+            self.strangers.refused(from, &text);
             let answer = serve::refusal(StatusCode::UNAUTHORIZED, "Unauthorized", &text);
             return Some(self.refuse(Refused::Secret, answer));
         }

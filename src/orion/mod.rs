@@ -9,6 +9,7 @@ pub mod outcome;
 mod repeats;
 pub mod replay;
 mod route;
+mod strangers;
 
 pub use intake_metrics::IntakeMetrics;
 pub use route::Route;

@@ -7,7 +7,9 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{
+    DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown,
+};
 use std::path::{Path, PathBuf};
 
 use super::Error;
@@ -40,7 +42,9 @@ impl Folder {
                 .create(path)
                 .map_err(failed("make the folder", path))?;
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            sync_folder(parent.unwrap_or(Path::new(".")))?;
+            let parent = parent.unwrap_or(Path::new("."));
+            give_to_owner_of(parent, path).map_err(failed("give away the folder", path))?;
+            sync_folder(parent)?;
         }
         Self::open(path)
     }
@@ -194,6 +198,15 @@ impl Folder {
     fn sync(&self) -> Result<(), Error> {
         self.handle.sync_all().map_err(failed("sync the folder", &self.path))
     }
+}
+
+/// Root works here for the user that the gateway runs as.
+fn give_to_owner_of(parent: &Path, folder: &Path) -> io::Result<()> {
+    let (parent, own) = (fs::metadata(parent)?, fs::metadata(folder)?);
+    if own.uid() == 0 && (parent.uid(), parent.gid()) != (own.uid(), own.gid()) {
+        chown(folder, Some(parent.uid()), Some(parent.gid()))?;
+    }
+    Ok(())
 }
 
 fn sync_folder(path: &Path) -> Result<(), Error> {

@@ -4,10 +4,14 @@
 mod common;
 
 mod check;
+mod check_startup;
 mod dead_letters;
+mod journal;
+mod owner;
 mod paste;
 mod peek;
 mod pki;
 mod start;
 mod status;
 mod support;
+mod version;

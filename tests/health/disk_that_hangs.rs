@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::held_socket::HeldSocket;
 use super::manager::Manager;
 use crate::common::gateway::{DEADLINE, Gateway, Setup};
 use crate::common::http::{self, Client};
@@ -132,6 +133,31 @@ async fn a_log_that_stands_still_is_told_of_and_ends_the_process() {
     let gateway = manager.start(setup).await;
     let records = gateway.records("default", 0).await.len();
     assert!(records >= 3, "{records} of the 3 that were acknowledged");
+    assert!(gateway.stop().await.1.success());
+}
+
+#[tokio::test]
+async fn a_socket_that_systemd_holds_outlives_a_gateway_that_stands_still() {
+    let Some(disk) = Disk::new() else { return };
+    let held = HeldSocket::new();
+    let gateway = held.start(disk.setup()).await;
+    let to = held.address();
+    assert_eq!(http::once(to, &notification(&gateway, 0)).await.status, 204);
+    disk.freeze("-f").unwrap();
+    let mut waiting = Client::connect(to).await.unwrap();
+    waiting.send(&notification(&gateway, 1)).await.unwrap();
+    let admin = gateway.admin;
+    until("nobody listens", async || Client::connect(admin).await.is_err()).await;
+    // Its own connections ended; whoever comes now waits for the next one.
+    assert!(waiting.try_answer().await.is_ok_and(|answer| answer.is_none()));
+    let mut next = Client::connect(to).await.expect("shut for the next gateway too");
+    next.send(&notification(&gateway, 2)).await.unwrap();
+
+    disk.freeze("-u").unwrap();
+    let (setup, ended) = gateway.ends().await;
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    let gateway = held.start(setup).await;
+    assert_eq!(next.answer().await.unwrap().status, 204);
     assert!(gateway.stop().await.1.success());
 }
 

@@ -34,6 +34,20 @@ async fn systemd_hears_ready_once_notifications_are_taken_then_reloads_and_the_s
 }
 
 #[tokio::test]
+async fn systemd_is_asked_for_the_time_that_the_configuration_allows() {
+    let mut manager = Manager::new();
+    let setup = Setup::new().set("DRAIN_TIMEOUT", "3m").set("STORE__STUCK_AFTER", "1m");
+    let gateway = manager.start(setup).await;
+    // Longer than the most patient part may stand still.
+    manager.waits_for("WATCHDOG_USEC=240000000").await;
+    let stopped = tokio::spawn(gateway.stop());
+    let message = manager.waits_for("STOPPING=1").await;
+    // And the sealing of the logs.
+    assert!(message.contains("EXTEND_TIMEOUT_USEC=195000000"), "{message}");
+    assert!(stopped.await.unwrap().1.success());
+}
+
+#[tokio::test]
 async fn a_gateway_with_nothing_to_do_is_well_for_longer_than_anything_may_stand_still() {
     let mut manager = Manager::new();
     let gateway = manager.start(Setup::new().set("STORE__STUCK_AFTER", "2s")).await;
