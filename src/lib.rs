@@ -8,6 +8,7 @@ pub mod admin;
 pub mod app;
 mod backoff;
 pub mod budget;
+pub mod certificates;
 pub mod cli;
 pub mod config;
 #[cfg(fuzzing)]

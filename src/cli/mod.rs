@@ -101,7 +101,7 @@ async fn act(arguments: Arguments) -> Result<ExitCode> {
         Some(Command::DeadLetters(letters)) => {
             dead_letters::run(&settings()?.config, &letters).await
         }
-        Some(Command::Pki(pki)) => pki::run(&settings()?.config, &pki),
+        Some(Command::Pki(pki)) => pki::run(&settings()?.config, &pki).await,
     }
 }
 
