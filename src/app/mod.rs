@@ -162,8 +162,8 @@ impl Gateway {
         let line_socket_budget = spark_budget.half();
         for socket in &config.line_socket {
             let (socket, budget) = (socket.clone(), line_socket_budget.clone());
-            let access = Arc::clone(&access);
-            let made = LineSocket::new(socket, &store, budget, access, &line_socket_metrics);
+            let (id, access) = (config.id(), Arc::clone(&access));
+            let made = LineSocket::new(socket, id, &store, budget, access, &line_socket_metrics);
             line_sockets.push(made.await?);
         }
         let intake = Intake::new(
