@@ -86,6 +86,9 @@ pub async fn run(
     let listeners = listen::listen(&settings).await?;
     let addresses = listeners.addresses()?;
     let config = settings.config;
+    if let Some(why) = config.too_few_connections() {
+        warn!("{why}");
+    }
     let gateway = Gateway::make(&config, file).await?;
     let store = Arc::clone(&gateway.store);
     let health = Health::default();
@@ -176,6 +179,7 @@ impl Gateway {
         );
         let api = Api {
             config: config.spark.clone(),
+            connections: config.spark_connections(),
             id: config.id(),
             access: Arc::clone(&access),
             store: Arc::clone(&store),
@@ -259,7 +263,7 @@ impl Gateway {
         }
         if let Some(listener) = listeners.pass_through {
             let limits = Limits {
-                connections: config.spark.max_connections,
+                connections: config.spark_connections(),
                 handshake: config.spark.body_timeout,
                 head: config.spark.body_timeout,
                 write: config.spark.body_timeout,

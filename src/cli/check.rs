@@ -41,6 +41,7 @@ pub(super) async fn run(file: Option<&Path>, arguments: &Arguments) -> Result<Ex
     if let Some(settings) = settings {
         files(&settings, &mut found);
         disk(&settings, &mut found);
+        found.notices.extend(settings.config.too_few_connections());
         if readable {
             found.fine.push(match file {
                 Some(file) => format!("configuration {}", file.display()),

@@ -44,6 +44,8 @@ const UNPACKED_AT_ONCE: usize = 2;
 pub struct Api {
     /// Settings.
     pub config: Config,
+    /// Connections at a time.
+    pub connections: usize,
     /// The gateway's own id, for `/v1/gateways/{id}/…`.
     pub id: String,
     /// Who may do what.
@@ -74,7 +76,7 @@ impl Api {
         stop: CancellationToken,
     ) {
         let limits = Limits {
-            connections: self.config.max_connections,
+            connections: self.connections,
             handshake: self.config.body_timeout,
             head: self.config.max_wait.max(self.config.body_timeout),
             write: self.config.body_timeout,
