@@ -88,6 +88,10 @@ impl Session {
             let made = store.replica_for(name, stream, &epoch).await;
             made.map_err(|error| replica_refused(&error))?
         };
+        // One that was not known before is heard of for the first time.
+        if let Some(remote) = store.remote(name) {
+            remote.hear();
+        }
         let records = parts.iter().map(|part| match part {
             Part::Group(group) => u64::from(group.header.count),
             Part::Hole(_) => 0,
