@@ -42,6 +42,7 @@ pub(super) async fn run(file: Option<&Path>, arguments: &Arguments) -> Result<Ex
         files(&settings, &mut found);
         disk(&settings, &mut found);
         found.notices.extend(settings.config.too_few_connections());
+        found.notices.extend(settings.config.larger_than_a_relay_takes());
         if readable {
             found.fine.push(match file {
                 Some(file) => format!("configuration {}", file.display()),

@@ -11,6 +11,7 @@ use crate::orion::{Route, intake, replay};
 use crate::spark::line_socket::{self, is_consumer_name};
 use crate::spark::{self, Grant, PassThroughConfig, Right};
 use crate::store::{self, RelayConfig, StreamConfig, is_stream_name};
+use crate::units::size;
 use crate::{admin, pki, uplink};
 
 /// A few beats of what shows every half second that it runs.
@@ -351,6 +352,21 @@ impl Config {
         })
     }
 
+    /// What to tell where this gateway takes larger notifications than a relay
+    /// does by itself.
+    #[must_use]
+    pub fn larger_than_a_relay_takes(&self) -> Option<String> {
+        let (here, there) = (self.intake.max_body, spark::Config::default().max_body);
+        (self.uplink.url.is_some() && here > there).then(|| {
+            format!(
+                "intake.max_body = {}, and a relay takes records of up to spark.max_body, {} \
+                 unless it is set: set it on the relay to as much or more",
+                size::display(here),
+                size::display(there),
+            )
+        })
+    }
+
     fn connections_of_gateways(&self) -> usize {
         self.relay.max_gateways.saturating_mul(OF_A_GATEWAY)
     }
@@ -460,5 +476,16 @@ mod tests {
         assert_eq!(config.spark_connections(), 100);
         let told = config.too_few_connections().unwrap();
         assert!(told.contains("4256 or more"), "{told}");
+    }
+
+    #[test]
+    fn notifications_that_a_relay_may_not_take_are_told_where_there_is_one() {
+        let mut config = Config::default();
+        config.intake.max_body = 9 << 20;
+        assert_eq!(config.larger_than_a_relay_takes(), None);
+        config.uplink.url = Some("https://relay:8443".to_owned());
+        assert!(config.larger_than_a_relay_takes().unwrap().contains("9MiB"));
+        config.intake.max_body = 8 << 20;
+        assert_eq!(config.larger_than_a_relay_takes(), None);
     }
 }
