@@ -90,6 +90,9 @@ pub async fn run(
     let held = listeners.held.clone();
     let addresses = listeners.addresses()?;
     let config = settings.config;
+    if let Some(why) = config.too_few_connections() {
+        warn!("{why}");
+    }
     let gateway = Gateway::make(&config, file).await?;
     let store = Arc::clone(&gateway.store);
     let health = Health::default();
@@ -168,8 +171,8 @@ impl Gateway {
         let line_socket_budget = spark_budget.half();
         for socket in &config.line_socket {
             let (socket, budget) = (socket.clone(), line_socket_budget.clone());
-            let access = Arc::clone(&access);
-            let made = LineSocket::new(socket, &store, budget, access, &line_socket_metrics);
+            let (id, access) = (config.id(), Arc::clone(&access));
+            let made = LineSocket::new(socket, id, &store, budget, access, &line_socket_metrics);
             line_sockets.push(made.await?);
         }
         let intake = Intake::new(
@@ -182,6 +185,7 @@ impl Gateway {
         );
         let api = Api {
             config: config.spark.clone(),
+            connections: config.spark_connections(),
             id: config.id(),
             access: Arc::clone(&access),
             store: Arc::clone(&store),
@@ -269,7 +273,7 @@ impl Gateway {
         }
         if let Some(listener) = listeners.pass_through {
             let limits = Limits {
-                connections: config.spark.max_connections,
+                connections: config.spark_connections(),
                 handshake: config.spark.body_timeout,
                 head: config.spark.body_timeout,
                 write: config.spark.body_timeout,

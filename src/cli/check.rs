@@ -54,6 +54,8 @@ pub(super) async fn run(file: Option<&Path>, arguments: &Arguments) -> Result<Ex
         credentials_for_others(&settings, &mut found);
         ends(&settings.config, &mut found);
         disk(&settings, &mut found);
+        found.notices.extend(settings.config.too_few_connections());
+        found.notices.extend(settings.config.larger_than_a_relay_takes());
         if readable {
             found.fine.push(match file {
                 Some(file) => format!("configuration {}", file.display()),

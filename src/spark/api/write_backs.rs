@@ -80,13 +80,15 @@ impl Session {
         #[serde(deny_unknown_fields)]
         struct Commit {
             attempts: Vec<String>,
+            #[serde(default)]
+            once: bool,
         }
         let staging = self.staging(who, owner).await?;
         let batch = batch.ok_or_else(bad_batch)?;
         let (body, _share) = self.body(request).await?;
-        let Commit { attempts } = serde_json::from_slice(&body)
+        let Commit { attempts, once } = serde_json::from_slice(&body)
             .map_err(|error| bad_request(&format!("the body is {{\"attempts\":[…]}}: {error}")))?;
-        let committed = staging.commit(batch, attempts).await;
+        let committed = staging.commit(batch, attempts, once).await;
         committed.map(|done| self::done("committed", done)).map_err(|error| staging_refused(&error))
     }
 
