@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use crate::boxed::boxed;
 use crate::config::Config;
 use crate::store::{Metrics, OpenError, Store};
 
@@ -67,7 +68,7 @@ impl Socket {
         let stream = UnixStream::connect(&self.0).await.context("the gateway went away")?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
+        tokio::spawn(boxed(connection));
         let request = Request::builder().method(method).uri(path).header("host", "gateway");
         Ok(sender.send_request(request.body(Empty::<Bytes>::new())?).await?)
     }

@@ -34,6 +34,7 @@ pub use metrics::Metrics;
 pub use socket::Status;
 
 use super::access::{Access, On, Right};
+use crate::boxed::boxed;
 use crate::budget::Budget;
 use crate::serve::Client;
 use crate::store::{AppendError, PositionError, Store};
@@ -144,8 +145,9 @@ impl LineSocket {
     ) {
         let Self { socket, access } = self;
         let clients = TaskTracker::new();
-        let position = clients.spawn(Arc::clone(&socket).keep_position(stop.clone()));
-        let room = Arc::new(Semaphore::new(socket.config.max_clients));
+        let position = clients.spawn(boxed(Arc::clone(&socket).keep_position(stop.clone())));
+        let most = socket.config.max_clients.min(Semaphore::MAX_PERMITS);
+        let room = Arc::new(Semaphore::new(most));
         loop {
             let accepted = stop.run_until_cancelled(async {
                 let permit = Arc::clone(&room).acquire_owned().await;
@@ -162,14 +164,14 @@ impl LineSocket {
             };
             let (socket, access) = (Arc::clone(&socket), Arc::clone(&access));
             let (tls, stop) = (tls.clone(), stop.clone());
-            clients.spawn(async move {
+            clients.spawn(boxed(async move {
                 let peer = address.to_string();
                 info!(listen = %socket.config.listen, peer, "a line socket's client has come");
                 if let Err(error) = greet(&socket, stream, tls, &access, &peer, &stop).await {
                     warn!(listen = %socket.config.listen, peer, error, "a line socket's client was refused");
                 }
                 drop(permit);
-            });
+            }));
         }
         drop(listener);
         let _ = position.await;

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use tracing::{error, warn};
 
 use super::{Ledger, MARK, Staging};
+use crate::boxed::boxed;
 use crate::record::{Line, Record, Sequence};
 use crate::store::{AppendError, PositionError};
 use crate::write_back::{Attempt, Batch, Entry, PULLED, Pulled};
@@ -98,11 +99,11 @@ impl Staging {
         let under_way = self.steps.begin();
         // On a task of its own: log and ledger must not part where the uplink
         // is stopped in the middle.
-        let step = tokio::spawn(async move {
+        let step = tokio::spawn(boxed(async move {
             let taken = staging.take_over_now(records, upto, acknowledged).await;
             drop(under_way);
             taken
-        });
+        }));
         step.await.unwrap_or(Err(TakeOverError::Append(AppendError::Closed)))
     }
 
