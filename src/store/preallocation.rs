@@ -216,7 +216,7 @@ mod tests {
             let mut preallocation = Preallocation::of(8 << 20);
             preallocation.provide(&file, 5000).unwrap();
             let len = file.metadata().unwrap().len();
-            assert!(len % LEN_UNIT == 0 && len > end + 5000, "{len} after {end}");
+            assert!(len.is_multiple_of(LEN_UNIT) && len > end + 5000, "{len} after {end}");
             give_back(&file, PAGE_LEN).unwrap();
             let len = file.metadata().unwrap().len();
             assert!((end..end + 3 * ZEROS_WRITTEN).contains(&len), "{len} after {end}");
