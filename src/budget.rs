@@ -7,6 +7,12 @@ use tokio::sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 /// Bytes are counted in pieces of this size.
 const PIECE: usize = 1024;
+/// So many that their bytes can be counted, on a board of 32 bits too.
+#[allow(clippy::cast_possible_truncation)] // the smaller of the two
+const MOST_PIECES: u32 = {
+    let countable = usize::MAX / PIECE;
+    if countable < (u32::MAX >> 4) as usize { countable as u32 } else { u32::MAX >> 4 }
+};
 
 /// The bytes that may be in flight.
 #[derive(Debug, Clone)]
@@ -33,7 +39,7 @@ impl Budget {
     #[must_use]
     pub fn new(bytes: u64) -> Self {
         let pieces = bytes / PIECE as u64;
-        let all = u32::try_from(pieces).unwrap_or(u32::MAX >> 4).max(1);
+        let all = u32::try_from(pieces).unwrap_or(MOST_PIECES).clamp(1, MOST_PIECES);
         let pieces = Arc::new(Semaphore::new(all as usize));
         Self { pieces, all, overdraft: Arc::default(), whole: None }
     }
@@ -179,6 +185,18 @@ mod tests {
         let (_second, second) = budget.take_some(1 << 20, 1 << 10).await;
         assert_eq!((first, second, budget.in_flight()), (4 << 10, 2 << 10, 6 << 10));
         assert_eq!(budget.take_some(10, 1 << 10).await.1, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_budget_beyond_what_can_be_addressed_counts_what_is_taken() {
+        for bytes in [1 << 32, (1 << 32) + (1 << 20), 1 << 40, 1 << 41, u64::MAX] {
+            let budget = Budget::new(bytes);
+            assert_eq!(budget.in_flight(), 0);
+            let (share, got) = budget.take_some(8 << 20, 1 << 10).await;
+            assert_eq!((got, budget.in_flight()), (8 << 20, 8 << 20), "of {bytes}");
+            drop((share, budget.half().take(1 << 30).await));
+            assert_eq!(budget.in_flight(), 0);
+        }
     }
 
     #[tokio::test(start_paused = true)]

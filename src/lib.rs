@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod app;
 mod backoff;
+mod boxed;
 pub mod budget;
 pub mod build;
 pub mod certificates;

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::boxed::{Boxed, boxed};
 use crate::health::{BEAT, Pulse};
 use crate::tls::Acceptor;
 use patient::{Broken, Patient};
@@ -78,6 +79,27 @@ pub trait Connection: Send + Sync + 'static {
     fn closed(&self, _orderly: bool) {}
 }
 
+/// A [`Connection`] of any kind.
+trait Answers: Send + Sync {
+    fn answer_to(self: Arc<Self>, request: Request<Incoming>) -> Boxed<Response<Body>>;
+    fn is_over(&self, orderly: bool);
+}
+
+impl<C: Connection> Answers for C {
+    fn answer_to(self: Arc<Self>, request: Request<Incoming>) -> Boxed<Response<Body>> {
+        boxed(self.answer(request))
+    }
+
+    fn is_over(&self, orderly: bool) {
+        self.closed(orderly);
+    }
+}
+
+/// What a connection runs over.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
 /// Accepts connections until `stop`, then lets each finish its request.
 /// `pulse` shows that it is still ready to accept one.
 pub async fn serve<C: Connection>(
@@ -88,8 +110,20 @@ pub async fn serve<C: Connection>(
     stop: CancellationToken,
     connect: impl Fn(Client) -> C + Send + Sync + 'static,
 ) {
-    let connect = Arc::new(connect);
-    let room = Arc::new(Semaphore::new(limits.connections));
+    let connect = move |client| -> Arc<dyn Answers> { Arc::new(connect(client)) };
+    serve_all(listener, tls, limits, pulse, stop, Arc::new(connect)).await;
+}
+
+/// Not made anew for each kind of connection.
+async fn serve_all(
+    listener: TcpListener,
+    tls: Option<Arc<Acceptor>>,
+    limits: Limits,
+    pulse: Pulse,
+    stop: CancellationToken,
+    connect: Arc<dyn Fn(Client) -> Arc<dyn Answers> + Send + Sync>,
+) {
+    let room = Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS)));
     let tasks = TaskTracker::new();
     let mut beats = tokio::time::interval(BEAT);
     loop {
@@ -113,10 +147,13 @@ pub async fn serve<C: Connection>(
         // Without it, small answers wait for the other end's acknowledgement.
         let _ = stream.set_nodelay(true);
         let (tls, connect, stop) = (tls.clone(), Arc::clone(&connect), stop.clone());
-        tasks.spawn(async move {
+        tasks.spawn(boxed(async move {
             let mut client = Client { address: Some(address), name: None };
             match tls {
-                None => drive(stream, limits, stop.cancelled(), connect(client)).await,
+                None => {
+                    let until = boxed(stop.cancelled_owned());
+                    drive_all(Box::new(stream), limits, until, connect(client)).await;
+                }
                 Some(acceptor) => {
                     // A client that is silent until then was promised nothing.
                     let accepting = acceptor.accept(stream, limits.handshake);
@@ -124,8 +161,8 @@ pub async fn serve<C: Connection>(
                         None => {}
                         Some(Ok((stream, peer))) => {
                             client.name = peer.name;
-                            let connection = connect(client);
-                            drive(stream, limits, either(stop, peer.trust), connection).await;
+                            let until = boxed(either(stop, peer.trust));
+                            drive_all(Box::new(stream), limits, until, connect(client)).await;
                         }
                         Some(Err(error)) => {
                             warn!(peer = %address, %error, "a TLS connection was refused");
@@ -134,7 +171,7 @@ pub async fn serve<C: Connection>(
                 }
             }
             drop(permit);
-        });
+        }));
     }
     pulse.rest();
     drop(listener);
@@ -163,7 +200,7 @@ pub async fn serve_unix<C: Connection>(
         match accepted {
             Ok((stream, _)) => {
                 let stop = stop.clone().cancelled_owned();
-                tasks.spawn(drive(stream, limits, stop, connect()));
+                tasks.spawn(boxed(drive(stream, limits, stop, connect())));
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
@@ -188,16 +225,25 @@ async fn either(stop: CancellationToken, trust: CancellationToken) {
 pub(crate) async fn drive<S, C>(
     stream: S,
     limits: Limits,
-    until: impl Future<Output = ()>,
+    until: impl Future<Output = ()> + Send + 'static,
     connection: C,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Connection,
 {
-    let connection = Arc::new(connection);
+    drive_all(Box::new(stream), limits, boxed(until), Arc::new(connection)).await;
+}
+
+/// Not made anew for each kind of stream and connection, as hyper would be.
+async fn drive_all(
+    stream: Box<dyn Stream>,
+    limits: Limits,
+    until: Boxed<()>,
+    connection: Arc<dyn Answers>,
+) {
     let broken = Broken::default();
     let service = service_fn(|request| {
-        let answer = Arc::clone(&connection).answer(request);
+        let answer = Arc::clone(&connection).answer_to(request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let driven = hyper::server::conn::http1::Builder::new()
@@ -230,7 +276,7 @@ pub(crate) async fn drive<S, C>(
     }
     // Between two requests, silence is no sign of a lost answer.
     let silent = ended.as_ref().is_err_and(hyper::Error::is_timeout);
-    connection.closed((ended.is_ok() || silent) && !broken.is_so());
+    connection.is_over((ended.is_ok() || silent) && !broken.is_so());
 }
 
 /// An answer without a body.

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::boxed::boxed;
 use crate::systemd;
 
 /// Why the tasks ended.
@@ -49,10 +50,10 @@ impl Supervisor {
 
     /// Starts a task, which must run until the stop.
     pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(async move {
+        self.tasks.spawn(boxed(async move {
             task.await;
             name
-        });
+        }));
     }
 
     /// Runs until SIGTERM or SIGINT, then gives the tasks `drain` to finish,

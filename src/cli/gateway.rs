@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::owner::become_owner_of;
+use crate::boxed::boxed;
 use crate::config::Config;
 use crate::store::{Metrics, OpenError, Store};
 
@@ -76,7 +77,7 @@ impl Socket {
         let stream = UnixStream::connect(&self.0).await.context("the gateway went away")?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
+        tokio::spawn(boxed(connection));
         let request = Request::builder().method(method).uri(path).header("host", "gateway");
         Ok(sender.send_request(request.body(Empty::<Bytes>::new())?).await?)
     }

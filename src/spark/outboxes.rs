@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::SparkMetrics;
 use super::staging::Staging;
+use crate::boxed::boxed;
 use crate::store::{ReplicaError, Store};
 
 /// Outboxes that may wait for being started.
@@ -67,7 +68,7 @@ impl Outboxes {
         tokio::pin!(known);
         loop {
             tokio::select! {
-                Some(staging) = waiting.recv() => drop(running.spawn(staging.run(stop.clone()))),
+                Some(staging) = waiting.recv() => drop(running.spawn(boxed(staging.run(stop.clone())))),
                 () = &mut known => {}
                 Some(_) = running.join_next() => {}
                 () = stop.cancelled() => break,

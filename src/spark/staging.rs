@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::SparkMetrics;
+use crate::boxed::boxed;
 use crate::budget::Share;
 use crate::health::{Job, Jobs};
 use crate::ngsi;
@@ -350,7 +351,7 @@ async fn to_the_end(
         drop(under_way);
         done
     };
-    tokio::spawn(step).await.unwrap_or(Err(StagingError::Append(AppendError::Closed)))
+    tokio::spawn(boxed(step)).await.unwrap_or(Err(StagingError::Append(AppendError::Closed)))
 }
 
 /// Refuses a bad row now, while somebody is there to hear it.

@@ -19,6 +19,7 @@ use super::replication::Replicate;
 use super::retention;
 use super::segment::{PIECE_LEN, Seal, Segment, SegmentError};
 use super::{AppendError, lock};
+use crate::boxed::boxed;
 use crate::record::{Line, Sequence};
 
 /// Numbers reserved at a time: a rare write, and a hole that costs nothing.
@@ -255,7 +256,7 @@ impl Committer {
         // Waking many tasks from outside the runtime wakes its threads for
         // each; from inside, once.
         if are_many {
-            self.runtime.spawn(async move { answer() });
+            self.runtime.spawn(boxed(async move { answer() }));
         } else {
             answer();
         }

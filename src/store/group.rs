@@ -227,6 +227,12 @@ impl Group {
     /// Where the frame does not unpack to what the header says.
     pub fn lines(&self) -> Result<Vec<u8>, Damaged> {
         let len = self.header.lines_len as usize;
+        // Asked first: a wrong length must not become an allocation that no
+        // board can make.
+        let said = zstd::zstd_safe::get_frame_content_size(&self.frame);
+        if !matches!(said, Ok(Some(said)) if said == u64::from(self.header.lines_len)) {
+            return Err(Damaged::Frame);
+        }
         let lines = zstd::bulk::decompress(&self.frame, len).map_err(|_| Damaged::Frame)?;
         if lines.len() != len {
             return Err(Damaged::Frame);
@@ -344,6 +350,17 @@ mod tests {
         let Piece::Head(header) = read_piece(&pieces[0])? else { return Err(Damaged::Version) };
         let piece = |at: u16| Ok::<_, ()>(pieces.get(usize::from(at)).map(Vec::as_slice));
         Group::from_pieces(header, &pieces[0], piece).unwrap()
+    }
+
+    #[test]
+    fn a_length_beyond_any_memory_is_damage_and_allocates_nothing() {
+        let lines = lines(3, 10);
+        let mut group = Packer::new(1).unwrap().pack(10, 3, &lines, 5, 6000).unwrap();
+        for wrong in [0, 1, group.header.lines_len + 1, i32::MAX as u32 + 1, u32::MAX] {
+            group.header.lines_len = wrong;
+            let pieces = group.to_pieces(6000);
+            assert_eq!(reassemble(&pieces).unwrap().lines(), Err(Damaged::Frame), "{wrong}");
+        }
     }
 
     proptest! {

@@ -59,6 +59,7 @@ pub use replication::{Part, ReplicateError};
 pub use state::{Evicted, Hole, HoleReason};
 pub use status::{ConsumerStatus, LogStatus};
 
+use crate::boxed::boxed;
 use crate::record::Sequence;
 use config::LogLimits;
 use log::Origin;
@@ -474,7 +475,7 @@ impl Store {
             while closing.len() < replicas::AT_ONCE
                 && let Some(log) = left.next()
             {
-                closing.spawn(async move { log.close().await });
+                closing.spawn(boxed(async move { log.close().await }));
             }
             if closing.join_next().await.is_none() {
                 return;

@@ -206,6 +206,26 @@ mod tests {
         assert_eq!((file.metadata().unwrap().len(), blocks(&file)), (2 * LEN_UNIT, 0));
     }
 
+    /// On a board of 32 bits too; the file has holes, and takes no room.
+    #[test]
+    fn a_file_of_over_four_gib_is_looked_at_extended_and_cut() {
+        for end in [(2 << 30) + 5, (4 << 30) + 5] {
+            let file = file();
+            file.write_all_at(&[1, 2, 3], end - 3).unwrap();
+            file.set_len(end + 20_000).unwrap();
+            let mut preallocation = Preallocation::of(8 << 20);
+            preallocation.provide(&file, 5000).unwrap();
+            let len = file.metadata().unwrap().len();
+            assert!(len.is_multiple_of(LEN_UNIT) && len > end + 5000, "{len} after {end}");
+            give_back(&file, PAGE_LEN).unwrap();
+            let len = file.metadata().unwrap().len();
+            assert!((end..end + 3 * ZEROS_WRITTEN).contains(&len), "{len} after {end}");
+            let mut back = [0; 3];
+            file.read_exact_at(&mut back, end - 3).unwrap();
+            assert_eq!(back, [1, 2, 3]);
+        }
+    }
+
     #[test]
     fn zeros_are_counted_from_the_end() {
         let file = file();

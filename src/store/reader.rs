@@ -148,10 +148,11 @@ fn read(shared: &Shared, range: &Range<Sequence>, max_bytes: usize) -> Result<Ba
                 } else {
                     group
                 };
-                if !groups.is_empty() && bytes + group.header.lines_len as usize > max_bytes {
+                let with_it = group.header.lines_len as usize + bytes;
+                if !groups.is_empty() && with_it > max_bytes {
                     break;
                 }
-                bytes += group.header.lines_len as usize;
+                bytes = with_it;
                 let reached = group.header.end();
                 groups.push(group);
                 at = reached;

@@ -41,6 +41,7 @@ pub use metrics::Metrics;
 pub use pull::Inbox;
 pub use status::{Handle, Status, StreamStatus};
 
+use crate::boxed::boxed;
 use crate::budget::Budget;
 use crate::store::Store;
 use crate::tls;
@@ -124,7 +125,7 @@ impl<I: Inbox> Uplink<I> {
     /// it the relay tells at the next start.
     pub async fn run(self, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
-        tasks.spawn(Pull::new(Arc::clone(&self.shared), Arc::clone(&self.inbox)).run());
+        tasks.spawn(boxed(Pull::new(Arc::clone(&self.shared), Arc::clone(&self.inbox)).run()));
         let mut made = self.shared.store.watch_streams();
         let mut known = BTreeSet::new();
         let mut signs = tokio::time::interval(SIGN_OF_LIFE);
@@ -136,7 +137,7 @@ impl<I: Inbox> Uplink<I> {
                     if let Err(error) = push::register(&log).await {
                         warn!(stream = log.name(), %error, "the uplink could not be registered yet");
                     }
-                    tasks.spawn(Push::new(Arc::clone(&self.shared), log).run());
+                    tasks.spawn(boxed(Push::new(Arc::clone(&self.shared), log).run()));
                 }
             }
             tokio::select! {

@@ -6,11 +6,12 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 use super::support::Said;
+use crate::common::program::program;
 
 #[tokio::test]
 async fn the_lines_to_paste_work_as_pasted() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ngsi-ferry"));
+    let mut command = Command::new(program());
     for listener in ["INTAKE", "SPARK", "ADMIN"] {
         // No fixed ports in tests; everything else is as it comes.
         command.env(format!("NGSI_FERRY_{listener}__LISTEN"), "127.0.0.1:0");

@@ -13,6 +13,8 @@ use tokio::process::{Child, Command};
 
 use ngsi_ferry::tls;
 
+use super::program::program;
+
 /// Generous: a test waits for states, and this only ends a wait for one that
 /// never comes.
 pub const DEADLINE: Duration = Duration::from_mins(1);
@@ -107,7 +109,7 @@ impl Setup {
 
     /// The program with this setup's variables, for other commands than `run`.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ngsi-ferry"));
+        let mut command = Command::new(program());
         // Settings of the tests, and of whoever runs them, are none of its own.
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
@@ -123,7 +125,7 @@ impl Setup {
     /// program.
     pub fn shell(&self, script: &str) -> Command {
         let mut command = Command::new("sh");
-        command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_ngsi-ferry")]);
+        command.args(["-c", script, "sh"]).arg(program());
         command.envs(self.variables.iter().cloned()).current_dir(self.folder());
         command
     }

@@ -12,5 +12,6 @@ pub mod gateway;
 pub mod http;
 pub mod image;
 pub mod orion;
+pub mod program;
 pub mod spark;
 pub mod wire;

@@ -28,10 +28,22 @@ async fn child() {
     }
 }
 
+/// This program again; one that was built for another machine is started by
+/// what runs it here.
+fn this_program() -> Command {
+    let this = std::env::current_exe().unwrap();
+    let Some(runner) = std::env::var_os("FERRY_TEST_RUNNER") else {
+        return Command::new(this);
+    };
+    let mut command = Command::new(runner);
+    command.arg(this);
+    command
+}
+
 /// Runs the child until it told of `records`, and kills it. Returns the
 /// numbers it told of.
 fn run_and_kill(folder: &Path, segment_bytes: u64, records: usize) -> Vec<u64> {
-    let mut child = Command::new(std::env::current_exe().unwrap())
+    let mut child = this_program()
         .args(["--exact", "crash::child", "--ignored", "--nocapture"])
         .env(FOLDER, folder)
         .env(SEGMENT_BYTES, segment_bytes.to_string())

@@ -7,6 +7,7 @@ mod damage;
 mod flipped_bits;
 mod full_disk;
 mod keeping;
+mod large_files;
 mod positions;
 mod reading;
 mod retention;

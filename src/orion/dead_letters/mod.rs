@@ -19,6 +19,7 @@ use tracing::{error, warn};
 
 pub use letter::{DeadLetter, Entity, How, LetterRequest, MAX_ANSWER, Place};
 
+use crate::boxed::boxed;
 use crate::ngsi::EntityKey;
 use crate::record::Sequence;
 use crate::store::{AppendError, Log, ReadError};
@@ -213,7 +214,7 @@ impl DeadLetters {
     ) -> Result<(), Error> {
         let closed =
             || Error::Append { log: self.inner.log.name().to_owned(), source: AppendError::Closed };
-        tokio::spawn(step).await.unwrap_or_else(|_| Err(closed()))
+        tokio::spawn(boxed(step)).await.unwrap_or_else(|_| Err(closed()))
     }
 
     async fn retry_now(&self, id: Sequence, force: bool) -> Result<(), Error> {

@@ -25,6 +25,7 @@ use super::status::{Handle, Status, Wanted};
 use super::target::Target;
 use super::unit::{State, Unit};
 use super::{Error, Logs, Replay};
+use crate::boxed::boxed;
 use crate::health::Job;
 use crate::ngsi::AfterAmbiguity;
 use crate::orion::dead_letters::DeadLetters;
@@ -165,7 +166,7 @@ impl Engine {
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
         let Some(feed) = self.feed.take() else { return Ok(()) };
         let mut feeding = JoinSet::new();
-        feeding.spawn(feed.run());
+        feeding.spawn(boxed(feed.run()));
         let mut sign = Box::pin(Arc::clone(&self.signs_of_life).notified_owned());
         loop {
             while let Some(event) = self.tasks.try_join_next() {
@@ -267,11 +268,11 @@ impl Engine {
         self.pending.writing = true;
         note.log.clone_from(&self.epoch);
         let log = Arc::clone(&self.logs.outcomes);
-        self.tasks.spawn(async move {
+        self.tasks.spawn(boxed(async move {
             let highest = note.highest();
             let records = journal::write(log, note).await?;
             Ok(Event::Noted { records, highest, done, sending })
-        });
+        }));
     }
 
     /// Goes on behind units whose outcome is durable, and sends those that
@@ -308,10 +309,10 @@ impl Engine {
             && !self.stopping
         {
             let logs = self.logs.clone();
-            self.tasks.spawn(async move {
+            self.tasks.spawn(boxed(async move {
                 step.take(&logs).await;
                 Ok(Event::Moved)
-            });
+            }));
         }
     }
 
@@ -352,11 +353,11 @@ fn send_unit(
     let Some(request) = unit.request().cloned() else { return };
     unit.attempts = unit.attempts.saturating_add(1);
     let (endpoint, token) = (Arc::clone(&target.endpoint), target.token.clone());
-    tasks.spawn(async move {
+    tasks.spawn(boxed(async move {
         let started = Instant::now();
         let attempt = send::send(&endpoint, token.clone(), &request).await;
         Ok(Event::Sent { unit: ordinal, attempt, token, took: started.elapsed(), under_way })
-    });
+    }));
 }
 
 async fn sleep_until(at: Option<Instant>) {

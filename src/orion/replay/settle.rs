@@ -17,6 +17,7 @@ use super::schedule::Ordinal;
 use super::send::Attempt;
 use super::unit::{Content, State, Why};
 use crate::backoff;
+use crate::boxed::boxed;
 use crate::ngsi::{AfterAmbiguity, EntityKey, Targets};
 use crate::orion::dead_letters::{self, DeadLetter, DeadLetters};
 use crate::orion::outcome::{Outcome, classify};
@@ -98,10 +99,10 @@ impl Engine {
                 let endpoint = Arc::clone(&target.endpoint);
                 let refusal = status.to_string();
                 target.reading_token += 1;
-                self.tasks.spawn(async move {
+                self.tasks.spawn(boxed(async move {
                     let read = endpoint.read_token().await;
                     Ok(Event::Token { unit: ordinal, token: read, used: token, refusal })
-                });
+                }));
             }
             Outcome::Refused => {
                 let strange =
@@ -227,10 +228,10 @@ impl Engine {
     /// Keeps something in the dead letters' log; the unit is finished then.
     fn keep(&mut self, unit: Ordinal, what: Keep) {
         let letters = self.dead_letters.clone();
-        self.tasks.spawn(async move {
+        self.tasks.spawn(boxed(async move {
             keep(&letters, what).await?;
             Ok(Event::Kept { unit })
-        });
+        }));
     }
 
     /// A unit has its outcome: it is to be noted.

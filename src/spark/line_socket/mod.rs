@@ -34,6 +34,7 @@ pub use metrics::Metrics;
 pub use socket::Status;
 
 use super::Access;
+use crate::boxed::boxed;
 use crate::budget::Budget;
 use crate::store::{AppendError, PositionError, Store};
 use crate::tls::Acceptor;
@@ -148,8 +149,9 @@ impl LineSocket {
         let Self { socket, guard } = self;
         let guard = Arc::new(guard);
         let clients = TaskTracker::new();
-        let position = clients.spawn(Arc::clone(&socket).keep_position(stop.clone()));
-        let room = Arc::new(Semaphore::new(socket.config.max_clients));
+        let position = clients.spawn(boxed(Arc::clone(&socket).keep_position(stop.clone())));
+        let most = socket.config.max_clients.min(Semaphore::MAX_PERMITS);
+        let room = Arc::new(Semaphore::new(most));
         loop {
             let accepted = stop.run_until_cancelled(async {
                 let permit = Arc::clone(&room).acquire_owned().await;
@@ -166,14 +168,14 @@ impl LineSocket {
             };
             let (socket, guard) = (Arc::clone(&socket), Arc::clone(&guard));
             let (tls, stop) = (tls.clone(), stop.clone());
-            clients.spawn(async move {
+            clients.spawn(boxed(async move {
                 let peer = address.to_string();
                 info!(listen = %socket.config.listen, peer, "a line socket's client has come");
                 if let Err(error) = greet(&socket, stream, tls, &guard, &peer, &stop).await {
                     warn!(listen = %socket.config.listen, peer, error, "a line socket's client was refused");
                 }
                 drop(permit);
-            });
+            }));
         }
         drop(listener);
         let _ = position.await;

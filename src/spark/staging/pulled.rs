@@ -12,6 +12,7 @@ use tracing::{error, warn};
 
 use super::committed::Last;
 use super::{Ledger, MARK, Staging};
+use crate::boxed::boxed;
 use crate::record::{Line, Record, Sequence};
 use crate::store::{AppendError, PositionError};
 use crate::write_back::{Attempt, Batch, Entry, PULLED, Pulled};
@@ -99,11 +100,11 @@ impl Staging {
         let under_way = self.steps.begin();
         // On a task of its own: log and ledger must not part where the uplink
         // is stopped in the middle.
-        let step = tokio::spawn(async move {
+        let step = tokio::spawn(boxed(async move {
             let taken = staging.take_over_now(records, upto, acknowledged).await;
             drop(under_way);
             taken
-        });
+        }));
         step.await.unwrap_or(Err(TakeOverError::Append(AppendError::Closed)))
     }
 
