@@ -1,6 +1,6 @@
 //! `ngsi-ferry pki`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -23,7 +23,8 @@ pub(super) struct Arguments {
 enum Command {
     /// Make a private authority, a server's and a first client's certificate
     Init {
-        /// A further name or address under which Spark reaches the gateway
+        /// A further name or address under which Spark reaches the gateway; added
+        /// to the certificate where there is an authority already
         #[arg(long = "name", value_name = "NAME")]
         names: Vec<String>,
     },
@@ -39,7 +40,7 @@ enum Command {
 pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode> {
     let dir = arguments.dir.clone().unwrap_or_else(|| config.pki_dir());
     match &arguments.command {
-        Command::Init { names } => print_line(&pki::init(&dir, names)?.to_string()),
+        Command::Init { names } => print_line(&init(&dir, names)?),
         Command::Client { name } => print_line(&pki::issue_client(&dir, name)?.to_string()),
         Command::Renew => {
             print_line(&pki::renew(&dir)?.to_string());
@@ -47,4 +48,21 @@ pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first start makes an authority, before anybody could say a name.
+fn init(dir: &Path, names: &[String]) -> Result<String> {
+    let added = match pki::init(dir, names) {
+        Err(pki::Error::AuthorityExists { .. }) if !names.is_empty() => pki::add_names(dir, names)?,
+        made => return Ok(made?.to_string()),
+    };
+    Ok(match added {
+        None => format!("the server is known as {} already", names.join(", ")),
+        Some(new) => format!(
+            "made {} anew, under the authority that was there; the server is known as {}\n\
+             A running gateway takes it over on SIGHUP: systemctl reload ngsi-ferry",
+            new.cert.display(),
+            new.names.join(", ")
+        ),
+    })
 }

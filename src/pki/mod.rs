@@ -8,6 +8,7 @@
 
 mod error;
 mod folder;
+mod more_names;
 mod sign;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use crate::tls::{self, date};
 
 pub use error::Error;
 use folder::{Folder, Found};
+pub use more_names::add_names;
 pub use sign::host_name;
 use sign::{Authority, Purpose};
 
