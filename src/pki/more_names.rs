@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::folder::Folder;
-use super::sign::{self, Authority, Purpose};
+use super::names::server_names;
+use super::sign::Authority;
 use super::{Error, Renewed, SERVER};
 use crate::tls;
 
@@ -17,26 +18,26 @@ use crate::tls;
 /// the certificate is another authority's, what is wrong with the authority, and
 /// what the disk says.
 pub fn add_names(dir: &Path, names: &[String]) -> Result<Option<Renewed>, Error> {
-    let wanted = sign::server_names(names)?;
+    let wanted = server_names(names)?;
     let folder = Folder::open(dir)?;
     let authority = Authority::load(&folder)?;
     let cert = folder.cert(SERVER);
     let other = |_| Error::AuthorityExists { dir: dir.to_owned() };
-    let old = tls::Certificate::read(&cert).map_err(other)?;
-    if !authority.signed(&old) {
+    let mut server = tls::Certificate::read(&cert).map_err(other)?;
+    if !authority.signed(&server) {
         return Err(Error::AuthorityExists { dir: dir.to_owned() });
     }
-    let mut all = old.names;
-    let before = all.len();
+    let before = server.names.len();
     for name in wanted {
-        if !all.contains(&name) {
-            all.push(name);
+        if !server.names.contains(&name) {
+            server.names.push(name);
         }
     }
-    if all.len() == before {
+    if server.names.len() == before {
         return Ok(None);
     }
-    let pair = authority.sign(&all, Purpose::SERVER, SystemTime::now())?;
-    folder.put(SERVER, &pair)?;
-    Ok(Some(Renewed { cert, names: all, expires: pair.expires }))
+    let signed = authority.sign_again(&server, SystemTime::now())?;
+    folder.put_cert(SERVER, &signed.cert)?;
+    let names = server.names;
+    Ok(Some(Renewed { cert, names, expires: signed.expires, new_key: false }))
 }

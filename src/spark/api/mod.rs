@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -164,6 +164,11 @@ impl Session {
             (_, ["v1", "gateways" | "streams" | "write-backs", ..]) => Err(not_allowed()),
             _ => Err(not_found(&format!("there is nothing at {bare}; see /v1/streams"))),
         }
+    }
+
+    /// Whether a request would be taken as that client's now too.
+    fn is_still(&self, who: &Identity, headers: &HeaderMap) -> bool {
+        self.api.access.load().identify(&self.client, headers).as_ref() == Some(who)
     }
 
     fn grant(

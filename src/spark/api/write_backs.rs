@@ -17,7 +17,7 @@ use super::refusals::{
     Refused, bad_batch, bad_request, not_allowed, not_yours, position_refused, replica_refused,
     staging_refused,
 };
-use super::{Session, not_granted};
+use super::{Session, not_granted, who_are_you};
 use crate::serve::{self, Body};
 use crate::store::{Log, LogStatus};
 use crate::write_back::{Batch, PULLED, is_token};
@@ -145,6 +145,9 @@ impl Session {
         let (budget, bounds) = (&self.api.budget, &self.bounds);
         let answered = records::answer(&log, query, headers, bounds, budget, &self.stop);
         let (answer, records, bytes) = answered.await;
+        if !self.is_still(who, headers) {
+            return Ok(who_are_you());
+        }
         self.api.metrics.sent(&Self::label(owner, "write-backs"), records, bytes);
         Ok(answer)
     }

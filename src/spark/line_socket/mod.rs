@@ -190,25 +190,48 @@ async fn greet(
     let patience = socket.config.patience;
     let (stream, wire) = Wire::of(stream, patience).map_err(|error| error.to_string())?;
     let Some(acceptor) = tls else {
-        client::serve(socket, stream, &wire, peer, stop).await;
+        client::serve(socket, stream, &wire, peer, std::future::pending(), stop).await;
         return Ok(());
     };
     let accepting = acceptor.accept(stream, patience);
     let Some(accepted) = stop.run_until_cancelled(accepting).await else { return Ok(()) };
     let (stream, known) = accepted.map_err(|error| error.to_string())?;
-    if socket.config.client_ca.is_some() {
-        let client = Client { address: None, name: known.name };
-        let access = access.load();
-        let who = access.identify(&client, &HeaderMap::new());
-        let who = who.ok_or("its certificate has no DNS name, or a denied one")?;
-        let on = On { stream: Some(socket.log.name()), ..On::default() };
-        if !access.may(&who, Right::Read, on) {
-            return Err(format!(
-                "{} is not granted \"read\" on this stream; see [[client]]",
-                who.0
-            ));
-        }
+    if socket.config.client_ca.is_none() {
+        client::serve(socket, stream, &wire, peer, std::future::pending(), stop).await;
+        return Ok(());
     }
-    client::serve(socket, stream, &wire, peer, stop).await;
+    let client = Client { address: None, name: known.name };
+    may_read(socket, &access.load(), &client)?;
+    let expelled = async {
+        tokio::select! {
+            why = refused_by_another(socket, access, &client) => why,
+            () = known.trust.cancelled() => {
+                "the authority that it was let in by is trusted no more".to_owned()
+            }
+        }
+    };
+    client::serve(socket, stream, &wire, peer, expelled, stop).await;
     Ok(())
+}
+
+/// Checks that a client may have the stream's records.
+fn may_read(socket: &Socket, access: &Access, client: &Client) -> Result<(), String> {
+    let who = access.identify(client, &HeaderMap::new());
+    let who = who.ok_or("its certificate has no DNS name, or a denied one")?;
+    let on = On { stream: Some(socket.log.name()), ..On::default() };
+    if access.may(&who, Right::Read, on) {
+        return Ok(());
+    }
+    Err(format!("{} is not granted \"read\" on this stream; see [[client]]", who.0))
+}
+
+/// Waits until those that decide who may do what let a client in no more.
+async fn refused_by_another(socket: &Socket, access: &ArcSwap<Access>, client: &Client) -> String {
+    loop {
+        let now = access.load_full();
+        if let Err(why) = may_read(socket, &now, client) {
+            return why;
+        }
+        now.replaced().await;
+    }
 }
