@@ -3,6 +3,7 @@
 mod held_ports;
 mod startup;
 
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -104,6 +105,9 @@ fn files(settings: &Settings, found: &mut Findings) {
         .map(|(at, one)| (format!("line_socket[{at}]"), one.cert.clone(), one.key.clone()));
     for (table, cert, key) in pairs.chain(line_sockets) {
         if let (Some(cert), Some(key)) = (cert, key) {
+            if is_closed(settings, &format!("{table}.key"), &key, found) {
+                continue;
+            }
             certificate(settings, &format!("{table}.cert"), &cert, &key, found);
         }
     }
@@ -140,10 +144,29 @@ fn files(settings: &Settings, found: &mut Findings) {
     let line_sockets =
         line_sockets.map(|(at, one)| (format!("line_socket[{at}].client_ca"), &one.client_ca));
     for (setting, path) in readable.chain(line_sockets) {
-        if let Some(Err(error)) = path.as_ref().map(std::fs::read) {
-            object(&setting, error.to_string());
+        let Some(path) = path else { continue };
+        if is_closed(settings, &setting, path, found) {
+            continue;
+        }
+        if let Err(error) = std::fs::read(path) {
+            found.problems.push(settings.problem(&setting, &error.to_string(), None));
         }
     }
+}
+
+/// Whether this user may not read a file: of a service, mostly one that root
+/// has put there.
+fn is_closed(settings: &Settings, setting: &str, file: &Path, found: &mut Findings) -> bool {
+    let opened = std::fs::File::open(file);
+    let is_closed = opened.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    if is_closed {
+        let (dir, file) = (settings.config.data_dir.display(), file.display());
+        let hint = format!(
+            "give it to the gateway's user: chown --reference={dir}/ {file} (beneath {dir}, where that user gets)"
+        );
+        found.problems.push(settings.problem(setting, "permission denied", Some(&hint)));
+    }
+    is_closed
 }
 
 /// What the gateway runs without, though not as it should: write-backs wait,
@@ -252,7 +275,7 @@ fn ports(settings: &Settings, found: &mut Findings) {
             found.notices.push(text.to_owned());
             return;
         }
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             let text = "this user cannot see whether a gateway runs, and has the ports; run this as root or as the gateway's user";
             found.notices.push(text.to_owned());
             return;

@@ -1,6 +1,6 @@
 //! `ngsi-ferry pki`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -26,7 +26,8 @@ pub(super) struct Arguments {
 enum Command {
     /// Make a private authority, a server's and a first client's certificate
     Init {
-        /// A further name or address under which Spark reaches the gateway
+        /// A further name or address under which Spark reaches the gateway; added
+        /// to the certificate where there is an authority already
         #[arg(long = "name", value_name = "NAME")]
         names: Vec<String>,
     },
@@ -46,7 +47,13 @@ enum Command {
 pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode> {
     let dir = arguments.dir.clone().unwrap_or_else(|| config.pki_dir());
     match &arguments.command {
-        Command::Init { names } => print_line(&pki::init(&dir, names)?.to_string()),
+        Command::Init { names } => match pki::init(&dir, names) {
+            Err(pki::Error::AuthorityExists { .. }) if !names.is_empty() => {
+                print_line(&add_names(&dir, names)?);
+                print_line(&tell_gateway(config).await);
+            }
+            made => print_line(&made?.to_string()),
+        },
         Command::Client { name } => print_line(&pki::issue_client(&dir, name)?.to_string()),
         Command::Renew { new_keys } => {
             let keys = if *new_keys { Keys::New } else { Keys::Kept };
@@ -55,6 +62,18 @@ pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<ExitCo
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first start makes an authority, before anybody could say a name.
+fn add_names(dir: &Path, names: &[String]) -> Result<String> {
+    Ok(match pki::add_names(dir, names)? {
+        None => format!("the server is known as {} already", names.join(", ")),
+        Some(new) => format!(
+            "made {} anew, under the authority that was there; the server is known as {}",
+            new.cert.display(),
+            new.names.join(", ")
+        ),
+    })
 }
 
 /// A running gateway would notice by itself; so it is known that it has.

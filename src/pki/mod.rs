@@ -8,6 +8,7 @@
 
 mod error;
 mod folder;
+mod more_names;
 mod names;
 mod renewal;
 mod sign;
@@ -22,6 +23,7 @@ use crate::tls::{self, date};
 
 pub use error::Error;
 use folder::{Folder, Found};
+pub use more_names::add_names;
 pub use names::host_name;
 pub use renewal::{Keys, Renewal, Renewed, is_due, renew, renew_server};
 use sign::{Authority, Purpose, Subject};

@@ -11,6 +11,7 @@ mod owner;
 mod paste;
 mod peek;
 mod pki;
+mod pki_names;
 mod start;
 mod status;
 mod support;
