@@ -76,7 +76,7 @@ impl Default for Config {
         Self {
             id: String::new(),
             data_dir: PathBuf::from("ngsi-ferry-data"),
-            bytes_in_flight: 16 << 20,
+            bytes_in_flight: 8 << 20,
             drain_timeout: Duration::from_secs(20),
             addresses_file: None,
             intake: intake::Config::default(),
@@ -274,7 +274,7 @@ impl Settings {
             object("uplink.max_batch", "0 would never send anything", "4MiB suits most lines");
         }
         if uplink.timeout.is_zero() {
-            object("uplink.timeout", "nothing is answered in no time", "30s suits most lines");
+            object("uplink.timeout", "nothing is answered in no time", "2m suits most lines");
         }
         for (at, stream) in uplink.streams.iter().enumerate() {
             if !is_stream_name(stream) {

@@ -78,7 +78,7 @@ impl Default for Config {
             max_body: 8 << 20,
             head_timeout: Duration::from_mins(1),
             body_timeout: Duration::from_secs(30),
-            max_connections: 4096,
+            max_connections: 512,
             allow: Vec::new(),
             secret_file: None,
             secret_header: "authorization".to_owned(),
@@ -233,7 +233,7 @@ impl Intake {
         }
         let root = || PathAndQuery::from_static("/");
         let path = request.uri.into_parts().path_and_query.unwrap_or_else(root);
-        Identity { method: request.method, path, headers, body }
+        Identity::new(request.method, path, headers, body)
     }
 }
 
@@ -348,7 +348,7 @@ impl Sender {
 
     fn put_undelivered(&self, last: Option<(Identity, Outstanding)>) {
         *self.undelivered.lock().unwrap_or_else(PoisonError::into_inner) =
-            last.map(|(identity, outstanding)| (identity, outstanding, Instant::now()));
+            last.map(|(identity, outstanding)| (identity.shortened(), outstanding, Instant::now()));
     }
 }
 

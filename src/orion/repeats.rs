@@ -25,15 +25,19 @@ const NEWS: Duration = Duration::from_millis(50);
 /// Most requests without a delivered answer that are remembered, and the most
 /// bytes of them.
 const MOST: usize = 1024;
-const MOST_BYTES: usize = 8 << 20;
+const MOST_BYTES: usize = 1 << 20;
+/// Of larger bodies only the digest is remembered.
+const KEPT: usize = 2 << 10;
 
 /// What identifies a request: everything that is kept of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Identity {
     pub method: Method,
     pub path: PathAndQuery,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// Where the body is only the digest of one: how long that was.
+    digested: Option<usize>,
 }
 
 /// What became of a request whose answer was not delivered.
@@ -82,7 +86,44 @@ struct Undelivered {
     fate: Fate,
 }
 
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        let alike = self.digested.is_some() == other.digested.is_some();
+        self.body_len() == other.body_len()
+            && self.method == other.method
+            && self.path == other.path
+            && self.headers == other.headers
+            && if alike { self.body == other.body } else { self.digest() == other.digest() }
+    }
+}
+
 impl Identity {
+    pub(super) fn new(method: Method, path: PathAndQuery, headers: HeaderMap, body: Bytes) -> Self {
+        Self { method, path, headers, body, digested: None }
+    }
+
+    /// Forgets a large body but for its digest: every connection keeps its last
+    /// request, and nobody counts the memory of that.
+    pub(super) fn shortened(mut self) -> Self {
+        if self.digested.is_none() && self.body.len() > KEPT {
+            let digest = self.digest();
+            self.digested = Some(self.body.len());
+            self.body = digest;
+        }
+        self
+    }
+
+    fn digest(&self) -> Bytes {
+        if self.digested.is_some() {
+            return self.body.clone();
+        }
+        Bytes::copy_from_slice(ring::digest::digest(&ring::digest::SHA256, &self.body).as_ref())
+    }
+
+    fn body_len(&self) -> usize {
+        self.digested.unwrap_or(self.body.len())
+    }
+
     fn len(&self) -> usize {
         let header = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
         let headers: usize = self.headers.iter().map(header).sum();
@@ -107,7 +148,7 @@ impl Identity {
             headers.append(HeaderName::try_from(name).ok()?, value);
         }
         let method = stored.method.parse().ok()?;
-        Some(Self { method, path: stored.path.parse().ok()?, headers, body: stored.body })
+        Some(Self::new(method, stored.path.parse().ok()?, headers, stored.body))
     }
 }
 
@@ -118,7 +159,7 @@ impl Repeats {
             return;
         }
         let mut undelivered = self.lock();
-        undelivered.push_back(Undelivered { since, identity, fate });
+        undelivered.push_back(Undelivered { since, identity: identity.shortened(), fate });
         let mut bytes: usize = undelivered.iter().map(|one| one.identity.len()).sum();
         while undelivered.len() > MOST || (bytes > MOST_BYTES && undelivered.len() > 1) {
             bytes -= undelivered.pop_front().map_or(0, |one| one.identity.len());
@@ -200,7 +241,7 @@ mod tests {
         let path = PathAndQuery::from_static("/");
         let mut headers = HeaderMap::new();
         headers.insert("fiware-correlator", HeaderValue::from_static("same"));
-        Identity { method: Method::POST, path, headers, body: body.into() }
+        Identity::new(Method::POST, path, headers, body.into())
     }
 
     #[test]
@@ -223,9 +264,31 @@ mod tests {
         }
         assert_eq!(repeats.count.load(Ordering::Relaxed), MOST);
         let mut large = identity("");
-        large.body = vec![0; MOST_BYTES].into();
+        for name in 0..64 {
+            let name = HeaderName::try_from(format!("x-{name}")).unwrap();
+            large.headers.append(name, HeaderValue::from_bytes(&[b'x'; 16 << 10]).unwrap());
+        }
         repeats.remember(large.clone(), Fate::Stored, Instant::now());
         repeats.remember(large, Fate::Stored, Instant::now());
         assert_eq!(repeats.count.load(Ordering::Relaxed), 1);
+    }
+
+    fn large(last: u8) -> Identity {
+        let mut body = vec![0; 8 << 20];
+        body.push(last);
+        let path = PathAndQuery::from_static("/");
+        Identity::new(Method::POST, path, HeaderMap::new(), body.into())
+    }
+
+    #[test]
+    fn of_a_large_body_little_is_remembered_and_the_same_bytes_are_still_known() {
+        let kept = large(1).shortened();
+        assert!(kept.len() < 100, "{} bytes", kept.len());
+        assert!(kept == large(1) && large(1) == kept && kept == large(1).shortened());
+        assert!(kept != large(2) && large(2) != kept && kept != large(2).shortened());
+        let repeats = Repeats::default();
+        repeats.remember(kept, Fate::Stored, Instant::now());
+        assert!(repeats.take(&large(2)).is_none());
+        assert!(repeats.take(&large(1)).is_some());
     }
 }

@@ -76,7 +76,7 @@ impl Default for Config {
             live_share: 0.25,
             drain_rate: None,
             max_body: 8 << 20,
-            body_timeout: Duration::from_mins(1),
+            body_timeout: Duration::from_mins(2),
             stage_expiry: Duration::from_hours(24),
         }
     }

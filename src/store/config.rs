@@ -78,7 +78,7 @@ impl Default for Config {
             stuck_after: Duration::from_secs(30),
             compression_level: 1,
             min_free: 128 << 20,
-            max_streams: 64,
+            max_streams: 16,
             max_bytes: 2 << 30,
             max_age: None,
             when_full: WhenFull::DropOldest,

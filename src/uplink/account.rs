@@ -26,6 +26,7 @@ pub(super) struct Account {
     pub holes: Vec<Hole>,
     /// Frames as they are stored, one behind the other.
     pub body: Bytes,
+    pub frames: usize,
     pub records: u64,
 }
 
@@ -41,8 +42,8 @@ impl Account {
             }
             holes.len() < MOST_HOLES
         };
-        let frames = read.groups.iter().map(|group| group.frame.len()).sum();
-        body.reserve(frames);
+        body.reserve(read.groups.iter().map(|group| group.frame.len()).sum());
+        let mut frames = 0;
         for group in read.groups {
             if !unused(at, group.header.first) {
                 return Self {
@@ -50,15 +51,17 @@ impl Account {
                     until: group.header.first,
                     holes,
                     body: body.freeze(),
+                    frames,
                     records,
                 };
             }
+            frames += 1;
             body.extend_from_slice(&group.frame);
             records += u64::from(group.header.count);
             at = group.header.first + u64::from(group.header.count);
         }
         unused(at, read.next);
-        Self { from, until: read.next, holes, body: body.freeze(), records }
+        Self { from, until: read.next, holes, body: body.freeze(), frames, records }
     }
 
     /// Of numbers that cannot be read any more.
@@ -69,7 +72,7 @@ impl Account {
             GoneReason::Lost => "lost",
         };
         let holes = vec![Hole { from, until, reason }];
-        Self { from, until, holes, body: Bytes::new(), records: 0 }
+        Self { from, until, holes, body: Bytes::new(), frames: 0, records: 0 }
     }
 
     /// The query of the request, without the epoch.

@@ -16,9 +16,11 @@ use crate::tls;
 
 /// The relay closes connections that are idle for longer.
 const IDLE: Duration = Duration::from_secs(10);
-/// Of what was sent, so much time may pass until the other end has it.
-const UNHEARD: Duration = Duration::from_secs(20);
-const CONNECT: Duration = Duration::from_secs(10);
+/// A line that is quiet for so long is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// TLS included: where a round trip takes two seconds and a fifth of all packets
+/// is lost, a connection often needs more than ten seconds, and few need thirty.
+const CONNECT: Duration = Duration::from_secs(30);
 /// Longer answers are of no relay: what is pulled is asked for in parts.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -85,6 +87,11 @@ impl Client {
         };
         let tls = tls::client_config(config.ca.as_deref(), identity)?;
         tls::install_provider();
+        // Of what was sent, so much time may pass until the other end has it: a
+        // line that swallows is given up by the kernel before a request may be
+        // called too slow. A bad one loses a packet four times in a row now and
+        // then, and each repeat takes twice as long to come.
+        let unheard = config.timeout / 2;
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(Policy::none())
@@ -93,11 +100,9 @@ impl Client {
             .http1_only()
             .connect_timeout(CONNECT.min(config.timeout))
             .pool_idle_timeout(IDLE)
-            // A line that swallows: the kernel gives up long before a request
-            // may be called too slow.
-            .tcp_user_timeout(UNHEARD)
-            .tcp_keepalive(UNHEARD)
-            .tcp_keepalive_interval(UNHEARD / 4)
+            .tcp_user_timeout(unheard)
+            .tcp_keepalive(KEEPALIVE)
+            .tcp_keepalive_interval(KEEPALIVE / 4)
             .tcp_keepalive_retries(3)
             .tls_backend_preconfigured(tls)
             .build()

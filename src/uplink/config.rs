@@ -50,7 +50,7 @@ impl Default for Config {
             rate: None,
             streams: Vec::new(),
             max_batch: 4 << 20,
-            timeout: Duration::from_secs(30),
+            timeout: Duration::from_mins(2),
         }
     }
 }

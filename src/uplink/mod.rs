@@ -24,6 +24,7 @@ mod line;
 mod metrics;
 mod pull;
 mod push;
+mod repack;
 mod shared;
 mod status;
 

@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use super::CONSUMER;
 use super::account::Account;
 use super::client::{Answer, Asked};
+use super::repack::repacked;
 use super::shared::Shared;
 use crate::backoff;
 use crate::record::Sequence;
@@ -21,8 +22,8 @@ use crate::store::{Log, PositionError, ReadError};
 /// Mark of a stream that the relay has had something of: from then on, what
 /// the relay does not have is missing there.
 const RELAYED: &str = "relayed";
-/// Bytes of lines of the first request, and of one that tries a line.
-const FIRST: usize = 256 << 10;
+/// Bytes of lines of the first request, of one that tries a line, and of one on
+/// a line that is too slow for more: a line of 1 kB/s takes it in 20 s.
 const LEAST: usize = 64 << 10;
 /// Heads, TLS and TCP of a request, roughly; they count against the rate.
 const OVERHEAD: usize = 700;
@@ -90,7 +91,7 @@ impl Push {
             at,
             is_told: false,
             compared: None,
-            most: FIRST,
+            most: LEAST,
             ceiling: usize::MAX,
             unacknowledged: None,
             failures: 0,
@@ -167,7 +168,7 @@ impl Push {
         let reading = shared.steps.begin();
         let read = self.log.read(self.at..Sequence::MAX, granted).await;
         drop(reading);
-        let account = match read {
+        let mut account = match read {
             Ok(batch) => Account::of(self.at, batch),
             Err(ReadError::Gone { earliest, reason }) => Account::gone(self.at, earliest, reason),
             Err(error) => return self.trouble(&error.to_string(), None),
@@ -175,6 +176,7 @@ impl Push {
         if account.until <= account.from {
             return Then::Now;
         }
+        account.body = repacked(account.body, account.frames).await;
         share.shrink(account.body.len());
         if let Some(grant) = grant {
             grant.spend(account.body.len() + OVERHEAD);
