@@ -25,6 +25,7 @@ mod metrics;
 mod pull;
 mod push;
 mod repack;
+mod request_size;
 mod shared;
 mod status;
 

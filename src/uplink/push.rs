@@ -14,6 +14,7 @@ use super::CONSUMER;
 use super::account::Account;
 use super::client::{Answer, Asked};
 use super::repack::repacked;
+use super::request_size::{LEAST, RequestSize};
 use super::shared::Shared;
 use crate::backoff;
 use crate::record::Sequence;
@@ -22,9 +23,6 @@ use crate::store::{Log, PositionError, ReadError};
 /// Mark of a stream that the relay has had something of: from then on, what
 /// the relay does not have is missing there.
 const RELAYED: &str = "relayed";
-/// Bytes of lines of the first request, of one that tries a line, and of one on
-/// a line that is too slow for more: a line of 1 kB/s takes it in 20 s.
-const LEAST: usize = 64 << 10;
 /// Heads, TLS and TCP of a request, roughly; they count against the rate.
 const OVERHEAD: usize = 700;
 /// The own position only tells retention what may go; each move costs the
@@ -56,10 +54,7 @@ pub(super) struct Push {
     /// At which coming of the line it said so.
     compared: Option<u64>,
     comings: watch::Receiver<u64>,
-    /// Bytes of lines of the next request.
-    most: usize,
-    /// The relay refused twice as many as too large.
-    ceiling: usize,
+    size: RequestSize,
     /// Since when, and how many bytes, the own position does not know of.
     unacknowledged: Option<(Instant, usize)>,
     failures: u32,
@@ -91,8 +86,7 @@ impl Push {
             at,
             is_told: false,
             compared: None,
-            most: LEAST,
-            ceiling: usize::MAX,
+            size: RequestSize::new(),
             unacknowledged: None,
             failures: 0,
             told: None,
@@ -147,11 +141,10 @@ impl Push {
             };
             let Some(Replica { next }) = replica else { return self.trouble_of(&answer) };
             self.compared = Some(*self.comings.borrow_and_update());
-            // It may take more since it was away.
-            self.ceiling = usize::MAX;
+            self.size.forget_refusals();
             return self.relay_is_at(next).await;
         }
-        let wanted = if pass.is_probe { LEAST } else { self.most.min(client.max_batch) };
+        let wanted = if pass.is_probe { LEAST } else { self.size.bytes().min(client.max_batch) };
         let grant = match client.pace.as_ref().map(|pace| pace.take(wanted, LEAST)) {
             None => None,
             Some(Ok(grant)) => Some(grant),
@@ -192,7 +185,7 @@ impl Push {
         let took = begun.elapsed();
         let Some(answer) = answer else {
             if took >= client.timeout {
-                self.most = (self.most / 2).max(LEAST);
+                self.size.adapt(took, client.timeout, client.max_batch);
             }
             return Then::Now;
         };
@@ -203,13 +196,7 @@ impl Push {
                 };
                 shared.metrics.sent.inc_by(records);
                 shared.metrics.sent_bytes.inc_by(bytes as u64);
-                self.most = match took {
-                    took if took < client.timeout / 4 => {
-                        (self.most * 2).min(client.max_batch).min(self.ceiling)
-                    }
-                    took if took > client.timeout / 2 => (self.most / 2).max(LEAST),
-                    _ => self.most,
-                };
+                self.size.adapt(took, client.timeout, client.max_batch);
                 self.taken(next, bytes).await
             }
             409 => match answer.json() {
@@ -217,8 +204,7 @@ impl Push {
                 None => self.trouble_of(&answer),
             },
             413 if records > 1 => {
-                self.most = (self.most / 2).max(1);
-                self.ceiling = self.most;
+                self.size.refused();
                 Then::Now
             }
             413 => {
