@@ -79,6 +79,8 @@ async fn clients_of_a_company_are_let_in_once_the_time_is_right() {
         client.exchange(&asked).await.map(|answer| answer.status)
     };
     assert!(ask().await.is_err(), "in 1970 its certificate has not begun");
+    // The client hears of it before the log does.
+    says(&gateway, "refused").await;
     line(&gateway.log(), &["refused", "the clock says 1970-01-01", "until it is set"]);
     clock.jump("+0");
     says(&gateway, "the clock was set").await;
