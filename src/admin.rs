@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -16,13 +16,14 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use crate::budget::Budget;
+use crate::certificates::Watch;
 use crate::health::{Health, Pulse};
 use crate::orion::dead_letters::{self, DeadLetters};
 use crate::orion::replay;
 use crate::record::Sequence;
 use crate::serve::{self, Body, Connection, Limits};
 use crate::spark::{self, AnswerBounds, line_socket};
-use crate::status::{Certificate, Status};
+use crate::status::Status;
 use crate::store::{Log, Store};
 use crate::uplink;
 
@@ -64,7 +65,7 @@ pub struct Admin {
     /// The gateway's name.
     pub id: String,
     /// When it was started.
-    pub started: SystemTime,
+    pub started: Instant,
     /// What it keeps.
     pub store: Arc<Store>,
     /// What Orion refused.
@@ -75,8 +76,8 @@ pub struct Admin {
     pub uplink: Option<uplink::Handle>,
     /// Memory that requests share.
     pub budget: Budget,
-    /// Certificates whose end is to be watched.
-    pub certificates: Vec<PathBuf>,
+    /// Certificates in use.
+    pub certificates: Arc<Watch>,
     /// How line sockets fare.
     pub line_sockets: Vec<line_socket::Handle>,
     /// Who does not get on.
@@ -105,7 +106,9 @@ impl Admin {
     async fn status(&self) -> Status {
         let mut status = Status::of(&self.store).await;
         status.id.clone_from(&self.id);
-        status.started = Some(self.started);
+        // By the clock as it is now: it may have been set since.
+        let now = SystemTime::now();
+        status.started = Some(now.checked_sub(self.started.elapsed()).unwrap_or(now));
         status.pid = Some(std::process::id());
         status.replay = Some(self.replay.status());
         status.uplink = self.uplink.as_ref().map(uplink::Handle::status);
@@ -113,7 +116,8 @@ impl Admin {
         status.bytes_in_flight = self.budget.in_flight() as u64;
         status.line_sockets = self.line_sockets.iter().map(line_socket::Handle::status).collect();
         status.problems = self.problems();
-        status.certificates = self.certificates.iter().map(|path| Certificate::of(path)).collect();
+        status.certificates = self.certificates.certificates(now);
+        status.client_certificates = self.certificates.clients(now);
         status
     }
 
@@ -190,6 +194,9 @@ impl Session {
                 let remote = admin.store.remote(gateway);
                 let replica = remote.and_then(|remote| remote.replica(stream, None));
                 self.records(replica, &format!("{gateway}/{stream}"), request).await
+            }
+            (&Method::POST, ["certificates", "look"]) => {
+                serve::json(StatusCode::OK, &admin.certificates.look_and_settle().await)
             }
             (&Method::GET, ["dead-letters"]) => {
                 let from = query.strip_prefix("from=").and_then(|from| from.parse().ok());

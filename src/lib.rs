@@ -9,6 +9,7 @@ pub mod app;
 mod backoff;
 pub mod budget;
 pub mod build;
+pub mod certificates;
 pub mod cli;
 pub mod config;
 #[cfg(fuzzing)]

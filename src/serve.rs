@@ -116,7 +116,7 @@ pub async fn serve<C: Connection>(
         tasks.spawn(async move {
             let mut client = Client { address: Some(address), name: None };
             match tls {
-                None => drive(stream, limits, stop, connect(client)).await,
+                None => drive(stream, limits, stop.cancelled(), connect(client)).await,
                 Some(acceptor) => {
                     // A client that is silent until then was promised nothing.
                     let accepting = acceptor.accept(stream, limits.handshake);
@@ -124,7 +124,8 @@ pub async fn serve<C: Connection>(
                         None => {}
                         Some(Ok((stream, peer))) => {
                             client.name = peer.name;
-                            drive(stream, limits, stop, connect(client)).await;
+                            let connection = connect(client);
+                            drive(stream, limits, either(stop, peer.trust), connection).await;
                         }
                         Some(Err(error)) => {
                             warn!(peer = %address, %error, "a TLS connection was refused");
@@ -161,7 +162,8 @@ pub async fn serve_unix<C: Connection>(
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, _)) => {
-                tasks.spawn(drive(stream, limits, stop.clone(), connect()));
+                let stop = stop.clone().cancelled_owned();
+                tasks.spawn(drive(stream, limits, stop, connect()));
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
@@ -173,9 +175,22 @@ pub async fn serve_unix<C: Connection>(
     tasks.wait().await;
 }
 
-/// Serves one connection to its end.
-pub(crate) async fn drive<S, C>(stream: S, limits: Limits, stop: CancellationToken, connection: C)
-where
+/// Waits until the gateway stops, or whoever is connected is to connect anew.
+async fn either(stop: CancellationToken, trust: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = trust.cancelled() => {}
+    }
+}
+
+/// Serves one connection to its end; after `until`, to that of the request
+/// that is under way.
+pub(crate) async fn drive<S, C>(
+    stream: S,
+    limits: Limits,
+    until: impl Future<Output = ()>,
+    connection: C,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Connection,
 {
@@ -199,7 +214,7 @@ where
     let mut driven = std::pin::pin!(driven);
     let ended = tokio::select! {
         ended = driven.as_mut() => ended,
-        () = stop.cancelled() => {
+        () = until => {
             // What is on its way already is taken: hyper would close a
             // connection that it has read nothing of yet.
             if let Ok(ended) = tokio::time::timeout(ON_ITS_WAY, driven.as_mut()).await {

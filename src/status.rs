@@ -1,25 +1,23 @@
 //! What the gateway reports of itself: `/status`, `ngsi-ferry status`, and the
 //! gauges of `/metrics`.
 
+mod certificates;
 mod remotes;
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::build;
+use crate::certificates::{Certificate, ClientCertificate};
 use crate::orion::replay;
 use crate::record::{Sequence, trusted_ms};
 use crate::spark::line_socket;
 use crate::store::{HoleReason, Log, LogStatus, Store};
 use crate::{tls, uplink, write_back};
 pub use remotes::{RemoteStatus, ReplicaStatus};
-
-/// Before a certificate ends, so long is it warned of.
-const EXPIRY_WARNING: Duration = Duration::from_hours(30 * 24);
 
 /// The whole of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -70,6 +68,12 @@ pub struct Status {
     pub bytes_in_flight: u64,
     /// Certificates in use.
     pub certificates: Vec<Certificate>,
+    /// What clients showed last, of those that have connected.
+    #[serde(default)]
+    pub client_certificates: Vec<ClientCertificate>,
+    /// What the system's clock says, where nobody has set it.
+    #[serde(default)]
+    pub clock_unset: Option<String>,
 }
 
 /// A log that damage took something from.
@@ -142,41 +146,6 @@ pub struct WriteBacksStatus {
     pub dead_letters: u64,
 }
 
-/// A certificate in use.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Certificate {
-    /// Where it is.
-    pub path: PathBuf,
-    /// When it ends; none where that cannot be read.
-    #[serde(with = "humantime_serde")]
-    pub not_after: Option<SystemTime>,
-    /// What is wrong with it.
-    pub problem: Option<String>,
-}
-
-impl Certificate {
-    /// Reads what matters of a certificate.
-    #[must_use]
-    pub fn of(path: &Path) -> Self {
-        let path = path.to_owned();
-        match tls::not_after(&path) {
-            Err(error) => Self { path, not_after: None, problem: Some(error.to_string()) },
-            Ok(not_after) => {
-                let left = not_after.duration_since(SystemTime::now());
-                let problem = match left {
-                    Err(_) => Some("expired; run `ngsi-ferry pki renew`".to_owned()),
-                    Ok(left) if left < EXPIRY_WARNING => {
-                        let days = left.as_secs() / 86_400;
-                        Some(format!("expires in {days} days; run `ngsi-ferry pki renew`"))
-                    }
-                    Ok(_) => None,
-                };
-                Self { path, not_after: Some(not_after), problem }
-            }
-        }
-    }
-}
-
 impl Status {
     /// What the store alone tells.
     pub async fn of(store: &Arc<Store>) -> Self {
@@ -219,6 +188,8 @@ impl Status {
             disk_free_bytes: store.disk().free(),
             bytes_in_flight: 0,
             certificates: Vec::new(),
+            client_certificates: Vec::new(),
+            clock_unset: tls::unset_clock(SystemTime::now()),
         }
     }
 
@@ -289,15 +260,7 @@ impl Status {
         gauge("ngsi_ferry_write_backs_oldest_seconds", "Age of the oldest of them", one(age));
         gauge("ngsi_ferry_disk_free_bytes", "Free bytes of the disk", one(self.disk_free_bytes));
         gauge("ngsi_ferry_in_flight_bytes", "Bytes held by requests", one(self.bytes_in_flight));
-        let ends = self.certificates.iter().filter_map(|certificate| {
-            let end = certificate.not_after?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-            Some((format!("{{path=\"{}\"}}", certificate.path.display()), float(end.as_secs())))
-        });
-        gauge(
-            "ngsi_ferry_certificate_expiry_seconds",
-            "End of a certificate, Unix time",
-            ends.collect(),
-        );
+        certificates::write_gauges(self, &mut gauge);
     }
 }
 

@@ -69,7 +69,13 @@ impl Batch {
     /// Whether it is one of those.
     #[must_use]
     pub fn is_over_a_relay(&self) -> bool {
-        self.query.starts_with(OVER_A_RELAY)
+        Self::is_query_over_a_relay(&self.query)
+    }
+
+    /// Whether a query is one whose batches are.
+    #[must_use]
+    pub fn is_query_over_a_relay(query: &str) -> bool {
+        query.starts_with(OVER_A_RELAY)
     }
 }
 
@@ -102,6 +108,8 @@ pub enum Entry {
         batch: Batch,
         /// In the order in which they are applied.
         attempts: Vec<Attempt>,
+        /// The query has ended with it: nothing comes after.
+        once: bool,
     },
     /// Staged rows that never count; all of the batch where none is named.
     Abort {
@@ -170,6 +178,8 @@ pub enum EntryError {
 #[derive(Serialize, Deserialize)]
 struct CommitBody {
     attempts: Vec<Attempt>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    once: bool,
 }
 
 #[derive(Serialize, Deserialize, Default)]
@@ -191,8 +201,8 @@ impl Entry {
         match self {
             Self::Request(request) => request.to_line(received),
             Self::Staged { batch, attempt, rows } => own("PUT", batch, attempt, rows),
-            Self::Commit { batch, attempts } => {
-                let body = CommitBody { attempts: attempts.clone() };
+            Self::Commit { batch, attempts, once } => {
+                let body = CommitBody { attempts: attempts.clone(), once: *once };
                 own("POST", batch, "commit", &json(serde_json::to_vec(&body)))
             }
             Self::Abort { batch, attempts } => {
@@ -224,8 +234,8 @@ impl Entry {
         Ok(match (method.as_str(), last) {
             ("PUT", attempt) => Self::Staged { batch, attempt: attempt.to_owned(), rows: body },
             ("POST", "commit") => {
-                let CommitBody { attempts } = serde_json::from_slice(&body)?;
-                Self::Commit { batch, attempts }
+                let CommitBody { attempts, once } = serde_json::from_slice(&body)?;
+                Self::Commit { batch, attempts, once }
             }
             ("POST", "abort") => {
                 let AbortBody { attempts } = serde_json::from_slice(&body)?;
@@ -310,6 +320,7 @@ mod tests {
             Entry::Commit {
                 batch: batch.clone(),
                 attempts: vec![Attempt { attempt: attempt.clone(), seq: 9 }],
+                once: true,
             },
             Entry::Abort { batch, attempts: vec![attempt] },
             Entry::Pulled(Pulled { epoch: "ab12".to_owned(), next: 17 }),

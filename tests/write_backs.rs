@@ -9,6 +9,8 @@ mod ambiguity;
 mod batches;
 #[path = "write_backs/dead_letters.rs"]
 mod dead_letters;
+#[path = "write_backs/forgetting.rs"]
+mod forgetting;
 #[path = "write_backs/helpers.rs"]
 mod helpers;
 #[path = "write_backs/order.rs"]

@@ -1,12 +1,13 @@
 """What reading costs: format("ngsi") next to Spark's own ways to read lines from a socket.
 
-    python benches/read.py [--records 200000] [--latency-seconds 10] [--check]
+    python benches/read.py [--records 600000] [--rate 5000] [--check]
 
-Fills a gateway with Orion's notifications (the same bytes go to all readers), lets
-each reader count them in a Spark of its own, and prints throughput, CPU seconds
-for a million records (the JVM and all Python processes, starting Spark apart) and
-ratios. `--check` ends with 1 where a threshold is missed. Needs `NGSI_FERRY_BIN`
-or a release build.
+Fills a gateway with Orion's notifications (the same bytes go to all readers), and
+lets each reader count them in a Spark of its own, twice: a backlog, all of it there
+from the start; and a steady rate, with a batch a second. Prints CPU seconds for a
+million records (the JVM and all Python processes, once they are warm), throughput,
+ratios, and the latency of format("ngsi"). `--check` ends with 1 where a threshold
+is missed. Needs `NGSI_FERRY_BIN` or a release build.
 """
 
 from __future__ import annotations
@@ -16,27 +17,17 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "spark" / "tests"), str(ROOT / "spark" / "src")]
-import conftest  # noqa: E402
+import feed
+import workers
 
-PYTHON = {"PYTHONPATH": str(ROOT / "spark" / "src"), "PYSPARK_PYTHON": sys.executable}
-STREAM = "press"
-HEADERS = {
-    "Fiware-Service": "plant1",
-    "Fiware-ServicePath": "/line/a",
-    "Fiware-Correlator": "32de3d56-e663-11f1-928e-02fc00000001; cbnotif=1",
-    "Ngsiv2-AttrsFormat": "normalized",
-    "User-Agent": "orion/4.7.0-next libcurl/7.88.1",
-}
+PYTHON = {"PYTHONPATH": str(feed.ROOT / "spark" / "src"), "PYSPARK_PYTHON": sys.executable}
 READERS = (
     "ngsi raw",
     "ngsi entities",
@@ -44,236 +35,18 @@ READERS = (
     "socketTextStream; json.loads",
     "socket",
 )
-# CPU seconds for a million records, at most.
+# CPU seconds for a million records of a backlog, at most.
 LIMITS = {"ngsi raw": 22.0, "ngsi entities": 30.0}
-# How many times the CPU seconds of ours each takes at least: lines next to lines, and what
-# has read the notification next to what has.
-RATIOS = {
-    "socketTextStream": ("ngsi raw", 2.5),
-    "socketTextStream; json.loads": ("ngsi entities", 5.0),
-    "socket": ("ngsi raw", 5.0),
-}
+# How many times the CPU seconds of raw records each takes at least.
+RATIOS = {"socketTextStream": 2.5, "socketTextStream; json.loads": 5.0, "socket": 5.0}
+# Batches until Java has compiled what it runs most.
+WARM_UP_BATCHES = 30
+# format("socket") takes five times as long as the others: it gets a part.
+SOCKET_PART = 4
+LATENCY_RATE = 1000
 
 
-def body(number: int) -> bytes:
-    """Make a notification of about 360 bytes: 570 with the headers that come in its line."""
-    attrs = {
-        "temperature": {
-            "type": "Number",
-            "value": number * 0.5,
-            "metadata": {"unitCode": {"type": "Text", "value": "CEL"}},
-        },
-        "pressure": {"type": "Number", "value": number, "metadata": {}},
-        "state": {"type": "Text", "value": "running", "metadata": {}},
-    }
-    entity = {"id": f"urn:Press:{number % 100}", "type": "Press", **attrs}
-    document = {"subscriptionId": "5f7d9e1c2a4b6d8e0f1a2b3c", "data": [entity]}
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
-def fill(gateway: conftest.Gateway, records: int) -> None:
-    """Post notifications over 16 connections."""
-    threads = [
-        threading.Thread(
-            target=gateway.notify_all,
-            args=(STREAM, [body(i) for i in range(k, records, 16)], HEADERS),
-        )
-        for k in range(16)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def lines_of(gateway: conftest.Gateway) -> bytes:
-    """Read all stored lines, as the socket readers are given them."""
-    from pyspark_ngsi import batches, http
-    from pyspark_ngsi.http import Access
-
-    access, held, at = Access.from_options(gateway.options())[0], [], 0
-    while True:
-        answer = http.request(
-            access,
-            "GET",
-            f"/v1/streams/{STREAM}/records",
-            query={"from": at},
-            headers={"Accept-Encoding": "zstd"},
-        )
-        lines = batches.unpack(answer.body, answer.headers.get("content-encoding"))
-        if not lines.size:
-            return b"".join(held)
-        held.append(lines.to_pybytes())
-        at = int(answer.headers["ngsi-ferry-next"])
-
-
-def serve_lines(lines: bytes, warm: Path) -> int:
-    """Serve the lines to each client that connects; gives the port.
-
-    A fifth first, and the rest once `warm` is there: a receiver takes whatever it is
-    sent, long before it is counted, and that is a part of the cost too.
-    """
-    listener = socket.create_server(("127.0.0.1", 0))
-    fifth = lines.index(b"\n", len(lines) // 5) + 1
-
-    def send(client: socket.socket) -> None:
-        client.sendall(lines[:fifth])
-        conftest.until(warm.exists, "the reader of the first fifth", 900)
-        client.sendall(lines[fifth:])
-
-    def serve() -> None:
-        while True:
-            client, _ = listener.accept()
-            threading.Thread(target=send, args=(client,), daemon=True).start()
-
-    threading.Thread(target=serve, daemon=True).start()
-    return listener.getsockname()[1]
-
-
-def cpu_seconds(pid: int) -> float:
-    """Sum user and system time of a process, its descendants, and those that they waited for."""
-    children: dict[int, list[int]] = {}
-    ticks: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            children.setdefault(int(fields[1]), []).append(int(entry.name))
-            ticks[int(entry.name)] = sum(int(field) for field in fields[11:15])
-    total, waiting = 0, [pid]
-    while waiting:
-        one = waiting.pop()
-        total += ticks.get(one, 0)
-        waiting += children.get(one, [])
-    return total / os.sysconf("SC_CLK_TCK")
-
-
-def worker(reader: str, task: dict) -> dict:
-    """Run one reader in this process; gives records, seconds and CPU seconds."""
-    from pyspark.sql import SparkSession
-
-    spark = (
-        SparkSession.builder.master("local[2]")
-        .config("spark.ui.enabled", "false")
-        .config("spark.driver.memory", "1g")
-        .config("spark.sql.shuffle.partitions", "2")
-        .getOrCreate()
-    )
-    spark.sparkContext.setLogLevel("ERROR")
-    # Spark warm, Python workers there: a query runs for days, its start is not the question.
-    spark.range(1000).rdd.map(lambda row: row[0]).count()
-    counted = {"records": 0}
-
-    def count(df, _batch) -> None:
-        counted["records"] += df.count()
-
-    def stream(source):
-        return source.writeStream.foreachBatch(count).start()
-
-    if reader.startswith("ngsi"):
-        read = spark.readStream.format("ngsi").options(**task["options"])
-        read = read.option("raw", "true") if reader.endswith("raw") else read
-        read = read.option("maxRecordsPerTrigger", task["records"] // 10).option("partitions", 2)
-        query = stream(read.option("consumer", f"bench-{os.getpid()}").load())
-        return steady(counted, task, query)
-    if reader == "socket":
-        source = spark.readStream.format("socket").option("host", "127.0.0.1")
-        query = stream(source.option("port", task["port"]).load())
-        return steady(counted, task, query)
-    from pyspark.streaming import StreamingContext
-
-    context = StreamingContext(spark.sparkContext, 1)
-    received = context.socketTextStream("127.0.0.1", task["port"])
-    if reader.endswith("json.loads"):
-        received = received.map(lambda line: json.loads(json.loads(line)["body"]))
-
-    def add(rdd) -> None:
-        counted["records"] += rdd.count()
-
-    received.foreachRDD(add)
-    context.start()
-    return steady(counted, task, None)
-
-
-def steady(counted: dict, task: dict, query) -> dict:
-    """Measure from the first fifth on: Spark is warm then, as a query that runs for days is."""
-    records = task["records"]
-    # Lines of a fifth of the bytes are not quite a fifth of the lines.
-    wait(counted, records // 5 - records // 100, query)
-    Path(task["warm"]).touch()
-    before, used, at = counted["records"], cpu_seconds(os.getpid()), time.monotonic()
-    wait(counted, records, query)
-    return {
-        "records": counted["records"],
-        "measured": counted["records"] - before,
-        "seconds": time.monotonic() - at,
-        "cpu": cpu_seconds(os.getpid()) - used,
-    }
-
-
-def wait(counted: dict, records: int, query) -> None:
-    """Wait until so many are counted."""
-    end = time.monotonic() + 900
-    while counted["records"] < records:
-        if query is not None and query.exception() is not None:
-            raise query.exception()
-        if time.monotonic() > end:
-            raise TimeoutError(f"{counted['records']} of {records}")
-        time.sleep(0.02)
-
-
-def latency(task: dict, seconds: int) -> tuple[float, float]:
-    """Give mean and worst ms from a notification's storing to its batch's foreachBatch."""
-    from pyspark.sql import SparkSession
-    from pyspark.sql import functions as f
-
-    spark = (
-        SparkSession.builder.master("local[2]")
-        .config("spark.ui.enabled", "false")
-        .config("spark.driver.memory", "1g")
-        .getOrCreate()
-    )
-    spark.sparkContext.setLogLevel("ERROR")
-    seen: list[tuple[float, float, int]] = []
-
-    def note(df, _batch) -> None:
-        times = df.select(f.unix_micros("received").alias("us"))
-        row = times.agg(f.avg("us"), f.min("us"), f.count("us")).first()
-        if row[2]:
-            now = time.time() * 1e6
-            seen.append(((now - row[0]) / 1e3, (now - row[1]) / 1e3, row[2]))
-
-    read = spark.readStream.format("ngsi").options(**task["options"])
-    read = read.option("consumer", f"latency-{os.getpid()}").option("startingOffsets", "latest")
-    query = read.load().writeStream.foreachBatch(note).start()
-    time.sleep(seconds + 12)
-    query.stop()
-    # The first batches warm Spark up.
-    seen = seen[5:] or seen
-    records = sum(n for _, _, n in seen)
-    return sum(m * n for m, _, n in seen) / records, max(w for _, w, _ in seen)
-
-
-def notify_steadily(gateway: conftest.Gateway, seconds: int, stop: threading.Event) -> None:
-    """Post 1,000 notifications a second, on 4 connections."""
-
-    def post(k: int) -> None:
-        begun, sent = time.monotonic(), 0
-        while not stop.is_set():
-            due = int((time.monotonic() - begun) * 250)
-            if due > sent:
-                gateway.notify_all(STREAM, [body(i) for i in range(sent, due)], HEADERS)
-                sent = due
-            stop.wait(0.01)
-
-    threads = [threading.Thread(target=post, args=(k,), daemon=True) for k in range(4)]
-    for thread in threads:
-        thread.start()
-
-
-def spawn(what: str, task: dict) -> dict:
+def spawn(what: str, task: dict[str, Any]) -> dict[str, Any]:
     """Run this program again for one reader: each has a Spark of its own."""
     with tempfile.NamedTemporaryFile() as told:
         worker = subprocess.Popen(
@@ -283,7 +56,7 @@ def spawn(what: str, task: dict) -> dict:
             stderr=None if os.environ.get("VERBOSE") else subprocess.DEVNULL,
             start_new_session=True,
         )
-        ended = worker.wait(1200)
+        ended = worker.wait(2 * workers.PATIENCE_S)
         # Processes of Spark's may outlive it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
@@ -292,70 +65,112 @@ def spawn(what: str, task: dict) -> dict:
         return json.loads(Path(told.name).read_text())
 
 
+class Bench:
+    """A filled gateway, its lines, and what was measured on them."""
+
+    def __init__(self, gateway: Any, records: int) -> None:
+        self.gateway = gateway
+        feed.fill(gateway, records)
+        feed.hold(gateway)
+        self.lines = feed.lines_of(gateway)
+        assert len(self.lines) == records, len(self.lines)
+        self.options = {**gateway.options(), "stream": feed.STREAM}
+        size = sum(map(len, self.lines)) / records
+        print(f"{records} records, {size:.0f} bytes a line", flush=True)
+
+    def measure(self, reader: str, records: int, most: int, rate: int | None) -> dict[str, float]:
+        """Let one reader count so many records; at a rate, or as a backlog."""
+        if reader == "socket":
+            records //= SOCKET_PART
+        warm_up = min(records, 120_000) if rate is None else rate * 10
+        is_warm = self.gateway.folder / f"warm {reader} {rate}"
+        port = feed.serve(self.lines[:records], warm_up, WARM_UP_BATCHES, is_warm, rate)
+        task = {
+            "options": self.options,
+            "port": port,
+            "is_warm": str(is_warm),
+            "warm_up": warm_up,
+            "slices": WARM_UP_BATCHES,
+            "most": most,
+            "trigger": None if rate is None else "1 second",
+            # The sockets' readers have counted those of the warm-up too.
+            "records": records + (0 if reader.startswith("ngsi") else warm_up),
+        }
+        result = spawn(reader, task)
+        return {
+            "cpu": result["cpu"] / result["measured"] * 1e6,
+            "rate": result["measured"] / result["seconds"],
+        }
+
+    def backlog(self, readers: list[str]) -> list[str]:
+        """Print the table of a backlog; gives what missed its threshold."""
+        print("\n| A backlog | CPU s per million | records/s | CPU next to raw |")
+        print("|---|---|---|---|")
+        cpu: dict[str, float] = {}
+        missed = []
+        for reader in readers:
+            result = self.measure(reader, len(self.lines), len(self.lines) // 5, None)
+            cpu[reader] = result["cpu"]
+            ratio = cpu[reader] / cpu.get("ngsi raw", float("nan"))
+            if ratio < RATIOS.get(reader, 0) or cpu[reader] > LIMITS.get(reader, float("inf")):
+                missed.append(reader)
+            print(
+                f"| {reader} | {cpu[reader]:.1f} | {result['rate']:,.0f} | {ratio:.1f} |",
+                flush=True,
+            )
+        return missed
+
+    def steady(self, readers: list[str], rate: int, seconds: int) -> None:
+        """Print the table of a steady rate."""
+        print(f"\n| {rate} a second, a batch a second | CPU s per million |")
+        print("|---|---|")
+        for reader in readers:
+            records = min(rate * seconds, len(self.lines))
+            result = self.measure(reader, records, rate, rate)
+            print(f"| {reader} | {result['cpu']:.1f} |", flush=True)
+
+    def latency(self, seconds: int) -> None:
+        """Print how old notifications are when a batch's code has them."""
+        stop = threading.Event()
+        feed.notify_steadily(self.gateway, LATENCY_RATE, stop)
+        task = {"options": self.options, "slices": WARM_UP_BATCHES, "seconds": seconds}
+        seen = spawn("latency", task)
+        stop.set()
+        print(
+            f"\nLatency at {LATENCY_RATE} a second, {seen['batches']} batches: "
+            f"{seen['mean']:.0f} ms mean; the oldest of a batch {seen['median_oldest']:.0f} ms "
+            f"at the median, {seen['worst']:.0f} ms at worst"
+        )
+
+
 def main() -> int:
-    """Run all readers; prints a table in Markdown."""
+    """Run all readers; prints tables in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=200_000)
+    parser.add_argument("--records", type=int, default=600_000)
+    parser.add_argument("--rate", type=int, default=5_000, help="0: no steady rate")
+    parser.add_argument("--seconds", type=int, default=60, help="of the steady rate and latency")
     parser.add_argument("--readers", default=",".join(READERS))
-    parser.add_argument("--latency-seconds", type=int, default=10)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--worker")
     parser.add_argument("--task")
     arguments = parser.parse_args()
     if arguments.worker:
-        task = json.loads(arguments.task)
-        measured = (
-            latency(task, task["seconds"])
-            if arguments.worker == "latency"
-            else worker(arguments.worker, task)
-        )
+        run = workers.latency if arguments.worker == "latency" else workers.read
+        measured = run(arguments.worker, json.loads(arguments.task))
         Path(os.environ["RESULT"]).write_text(json.dumps(measured))
         os._exit(0)
     readers = arguments.readers.split(",")
     with tempfile.TemporaryDirectory() as folder:
-        gateway = conftest.Gateway(Path(folder), ID="edge1").start()
+        gateway = feed.conftest.Gateway(Path(folder), ID="edge1").start()
         try:
-            return measure(gateway, readers, arguments)
+            bench = Bench(gateway, arguments.records)
+            missed = bench.backlog(readers)
+            if arguments.rate:
+                bench.steady(readers, arguments.rate, arguments.seconds)
+            if arguments.seconds:
+                bench.latency(arguments.seconds)
         finally:
             gateway.kill()
-
-
-def measure(gateway: conftest.Gateway, readers: list[str], arguments) -> int:
-    """Measure each reader, and the latency."""
-    fill(gateway, arguments.records)
-    # What one reader has acknowledged must be there for the next.
-    from pyspark_ngsi import http
-
-    access = http.Access.from_options(gateway.options())[0]
-    held = f"/v1/streams/{STREAM}/consumers/all-readers"
-    http.request(access, "PUT", held, body={"position": 0})
-    lines = lines_of(gateway)
-    per_line = len(lines) / arguments.records
-    options = {**gateway.options(), "stream": STREAM}
-    print(f"{arguments.records} records, {per_line:.0f} bytes a line\n")
-    print("| Reader | CPU s per million | records/s | CPU next to ours |")
-    print("|---|---|---|---|")
-    cpu: dict[str, float] = {}
-    missed = []
-    for reader in readers:
-        warm = gateway.folder / f"warm {reader}"
-        task = {"options": options, "port": serve_lines(lines, warm), "warm": str(warm)}
-        result = spawn(reader, {**task, "records": arguments.records})
-        assert result["records"] == arguments.records, result
-        cpu[reader] = result["cpu"] / result["measured"] * 1e6
-        rate = result["measured"] / result["seconds"]
-        ours, least = RATIOS.get(reader, (reader, 1.0))
-        ratio = cpu[reader] / cpu.get(ours, float("nan"))
-        if ratio < least or cpu[reader] > LIMITS.get(reader, float("inf")):
-            missed.append(reader)
-        next_to = "" if ours == reader else f"{ratio:.1f} times {ours}"
-        print(f"| {reader} | {cpu[reader]:.1f} | {rate:,.0f} | {next_to} |", flush=True)
-    if arguments.latency_seconds:
-        stop = threading.Event()
-        notify_steadily(gateway, arguments.latency_seconds, stop)
-        mean, worst = spawn("latency", {"options": options, "seconds": arguments.latency_seconds})
-        stop.set()
-        print(f"\nLatency at 1,000 records/s: {mean:.0f} ms mean, {worst:.0f} ms worst")
     print("\nmissed: " + ", ".join(missed) if missed else "\nevery threshold is met")
     return 1 if missed and arguments.check else 0
 

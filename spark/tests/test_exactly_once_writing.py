@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from conftest import until
+from line import Line
 from orion import Orion
 
 ROWS = int(os.environ.get("NGSI_FERRY_SPARK_ROWS", "2000"))
@@ -34,6 +35,12 @@ BLOWS = (
     "before our commit",
     "the gateway",
     "some time",
+)
+RELAYED = (
+    "before our commit",
+    "the relay",
+    "the gateway",
+    "between our commit and Spark's",
 )
 
 
@@ -80,14 +87,14 @@ def orion():
     broker.end()
 
 
-def make_rows(folder: Path) -> dict[str, list[int]]:
+def make_rows(folder: Path, count: int = ROWS) -> dict[str, list[int]]:
     """Write the rows as files, in order; give each entity's numbers in order."""
     (folder / "rows").mkdir()
     expected = collections.defaultdict(list)
-    each = -(-ROWS // FILES)
+    each = -(-count // FILES)
     for file in range(FILES):
         lines = []
-        for number in range(file * each, min(ROWS, (file + 1) * each)):
+        for number in range(file * each, min(count, (file + 1) * each)):
             # Not by the number's own parity: each entity gets both kinds of writes.
             entity = f"urn:Press:{number // 3 % ENTITIES}"
             expected[entity].append(number)
@@ -126,11 +133,13 @@ def life_of(gateway) -> int:
 
 def revive(gateway) -> None:
     gateway.kill()
-    gateway.settings[f"ORION__HEADERS__{LIFE}"] = str(life_of(gateway) + 1)
+    # A relay writes to no Orion.
+    if f"ORION__HEADERS__{LIFE}" in gateway.settings:
+        gateway.settings[f"ORION__HEADERS__{LIFE}"] = str(life_of(gateway) + 1)
     gateway.start()
 
 
-def strike(blow: str, job: Job, gateway, folder: Path, chance: random.Random) -> bool:
+def strike(blow: str, job: Job, gateway, folder: Path, chance: random.Random, relay=None) -> bool:
     """One blow, once the query is where it is for; false where it ended before."""
     before = batches_done(folder)
 
@@ -147,11 +156,15 @@ def strike(blow: str, job: Job, gateway, folder: Path, chance: random.Random) ->
         time.sleep(chance.uniform(0, 0.5))
         revive(gateway)
         return True
+    if blow == "the relay":
+        time.sleep(chance.uniform(0, 0.5))
+        revive(relay)
+        return True
     if blow == "some time":
         time.sleep(chance.uniform(0, 1))
     if blow == "before our commit":
         # What was staged is still there afterwards.
-        revive(gateway)
+        revive(relay or gateway)
     job.kill()
     return True
 
@@ -208,31 +221,65 @@ def check(orion: Orion, letters: list[dict], expected: dict[str, list[int]]) -> 
 def test_a_query_killed_between_our_commit_and_sparks_and_elsewhere_applies_each_write_once(
     tmp_path, gateways, orion
 ):
-    print(f"\nseed {SEED}")
-    chance = random.Random(SEED)
     expected = make_rows(tmp_path)
     make_entities(orion, expected)
     gateway = gateways(ORION__URL=orion.url, **{f"ORION__HEADERS__{LIFE}": "0"})
+    campaign(tmp_path, orion, gateway, gateway.options(), BLOWS)
+    end(orion, gateway, expected)
+
+
+def test_a_query_over_a_relay_that_is_killed_too_applies_each_write_once(tmp_path, relays, orion):
+    relay, behind = relays
+    uplink = Line(relay.ports["SPARK"])
+    expected = make_rows(tmp_path, ROWS // 2)
+    make_entities(orion, expected)
+    gateway = behind("edge1", uplink.url, ORION__URL=orion.url, **{f"ORION__HEADERS__{LIFE}": "0"})
+
+    def of_gateways(relay) -> list[dict]:
+        return json.loads(relay.admin("status")).get("gateways", [])
+
+    until(lambda: of_gateways(relay), "the gateway at its relay")
+    options = {**relay.options(), "gateway": "edge1"}
+    campaign(tmp_path, orion, gateway, options, RELAYED, relay, uplink)
+
+    def is_pulled() -> bool:
+        return all(one["write_backs_waiting"] == 0 for one in of_gateways(relay))
+
+    until(is_pulled, "the gateway has pulled everything", DEADLINE_S)
+    end(orion, gateway, expected)
+
+
+def campaign(folder: Path, orion: Orion, gateway, options, kinds, relay=None, uplink=None) -> None:
+    """Run the query to its end, over blows."""
+    print(f"\nseed {SEED}")
+    chance = random.Random(SEED)
     orion.tell("slow?ms=1")
     blows = collections.Counter()
     life, job = 0, None
     partitions = 1
     for round_ in range(ROUNDS):
-        blow = BLOWS[round_ % len(BLOWS)]
+        blow = kinds[round_ % len(kinds)]
         if job is None or job.process.poll() is not None:
             partitions = chance.choice([n for n in (1, 2, 3, 5) if n != partitions])
-            job = Job(tmp_path, life, blow, partitions, gateway.options())
+            job = Job(folder, life, blow, partitions, options)
             life += 1
-        blows[blow] += strike(blow, job, gateway, tmp_path, chance)
-    if job.process.poll() is not None and batches_done(tmp_path) < FILES:
-        job = Job(tmp_path, life, "none", 4, gateway.options())
+        blows[blow] += strike(blow, job, gateway, folder, chance, relay)
+        if uplink is not None:
+            uplink.cut()
+    if job.process.poll() is not None and batches_done(folder) < FILES:
+        job = Job(folder, life, "none", 4, options)
     until(job.ended, "the end of the query", DEADLINE_S)
+    assert sum(blows.values()) == ROUNDS, f"the query was too short: {blows}"
+    print(f"{FILES} batches, {dict(blows)}")
+
+
+def end(orion: Orion, gateway, expected: dict[str, list[int]]) -> None:
+    """Wait for the end of the replay, and see what Orion has."""
 
     def idle() -> bool:
         return json.loads(gateway.admin("status"))["write_backs"]["waiting"] == 0
 
     until(idle, "the end of the replay", DEADLINE_S)
-    letters = dead_letters(gateway)
-    counts = check(orion, letters, expected)
-    assert sum(blows.values()) == ROUNDS, f"the query was too short: {blows}"
-    print(f"{ROWS} rows in {FILES} batches, {dict(blows)}: 0 lost, 0 doubled, {counts}")
+    counts = check(orion, dead_letters(gateway), expected)
+    rows = sum(len(numbers) for numbers in expected.values())
+    print(f"{rows} rows: 0 lost, 0 doubled, {counts}")

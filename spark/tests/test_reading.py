@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import http.client
 import itertools
 import json
@@ -178,7 +179,10 @@ def is_read(query, edge: int, other: int) -> bool:
     assert query.exception() is None, query.exception()
     if not query.lastProgress:
         return False
-    streams = json.loads(query.lastProgress["sources"][0]["endOffset"])["streams"]
+    offset = query.lastProgress["sources"][0]["endOffset"]
+    # Before 4.2 a progress shows Python's form of what the JSON held.
+    read = json.loads if offset.startswith('{"') else ast.literal_eval
+    streams = read(offset)["streams"]
     places = {name: streams.get(f"{name}/press", {"seq": 0})["seq"] for name in ("edge1", "edge2")}
     return places == {"edge1": edge, "edge2": other}
 

@@ -232,6 +232,20 @@ def test_a_batch_write_under_one_transaction_counts_once(spark, edge, orion):
     assert len(applied(orion, 6)) == 6
 
 
+def test_a_batch_write_without_a_name_need_not_be_remembered_for_ever(spark, edge, orion):
+    frame = spark.range(3).selectExpr("concat('urn:P:', id) AS id", "1 AS t")
+    write(frame, edge)
+    write(frame, edge, txnAppId="nightly", txnVersion=7)
+    assert len(applied(orion, 6)) == 6
+    state = (edge.data_dir / "write-backs" / "state.a").read_bytes()[8:].rstrip(b"\0")
+    marks = json.loads(state)["marks"]
+    once = {name: mark.endswith(" once") for name, mark in marks.items() if "committed:" in name}
+    assert once.pop("committed:nightly") is False
+    ((name, is_once),) = once.items()
+    assert name.startswith("committed:batch-")
+    assert is_once
+
+
 def test_what_a_task_staged_is_dropped_where_another_fails(spark, edge, orion):
     frame = spark.createDataFrame([("urn:P:1", 1.0)], "id string, t double").union(
         spark.createDataFrame([("urn:P:2", float("inf"))], "id string, t double")

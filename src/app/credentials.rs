@@ -13,9 +13,47 @@ use crate::pki;
 use crate::spark::Access;
 use crate::tls::{Acceptor, ClientCertificates, ServerTls, Versions};
 
+/// TLS of each listener that has it.
+pub(super) struct Tls {
+    pub spark: Arc<Acceptor>,
+    pub intake: Option<Arc<Acceptor>>,
+    pub pass_through: Option<Arc<Acceptor>>,
+    pub line_sockets: Vec<Option<Arc<Acceptor>>>,
+}
+
+impl Tls {
+    pub(super) async fn of(config: &Config) -> Result<Self> {
+        Ok(Self {
+            spark: spark_tls(config).await?,
+            intake: own_tls(config.intake.cert.as_deref(), config.intake.key.as_deref())?,
+            pass_through: own_tls(
+                config.pass_through.cert.as_deref(),
+                config.pass_through.key.as_deref(),
+            )?,
+            line_sockets: line_socket_tls(config)?,
+        })
+    }
+
+    /// Each with the setting that names its certificate.
+    pub(super) fn acceptors(&self) -> Vec<(String, Arc<Acceptor>)> {
+        let named = |name: &str, tls: Option<&Arc<Acceptor>>| {
+            tls.map(|tls| (name.to_owned(), Arc::clone(tls)))
+        };
+        let all = [
+            named("spark.cert", Some(&self.spark)),
+            named("intake.cert", self.intake.as_ref()),
+            named("pass_through.cert", self.pass_through.as_ref()),
+        ];
+        let line_sockets = self.line_sockets.iter().enumerate();
+        let line_sockets = line_sockets
+            .filter_map(|(at, tls)| named(&format!("line_socket[{at}].cert"), tls.as_ref()));
+        all.into_iter().flatten().chain(line_sockets).collect()
+    }
+}
+
 /// TLS of the Spark API: the configured certificate, or one of the gateway's
 /// own authority, which is made at the first start.
-pub(super) async fn spark_tls(config: &Config) -> Result<Arc<Acceptor>> {
+async fn spark_tls(config: &Config) -> Result<Arc<Acceptor>> {
     let spark = &config.spark;
     let own = config.pki_dir();
     if spark.cert.is_none() {
@@ -53,7 +91,7 @@ fn own_names(config: &Config) -> Vec<String> {
 }
 
 /// TLS of a listener that asks for no client certificate; none without one.
-pub(super) fn own_tls(cert: Option<&Path>, key: Option<&Path>) -> Result<Option<Arc<Acceptor>>> {
+fn own_tls(cert: Option<&Path>, key: Option<&Path>) -> Result<Option<Arc<Acceptor>>> {
     let (Some(cert), Some(key)) = (cert, key) else { return Ok(None) };
     let settings = ServerTls {
         cert: cert.to_owned(),
@@ -65,7 +103,7 @@ pub(super) fn own_tls(cert: Option<&Path>, key: Option<&Path>) -> Result<Option<
 }
 
 /// TLS of each line socket that has it, in their order.
-pub(super) fn line_socket_tls(config: &Config) -> Result<Vec<Option<Arc<Acceptor>>>> {
+fn line_socket_tls(config: &Config) -> Result<Vec<Option<Arc<Acceptor>>>> {
     let acceptors = config.line_socket.iter().map(|socket| {
         let (Some(cert), Some(key)) = (&socket.cert, &socket.key) else { return Ok(None) };
         let clients = match &socket.client_ca {

@@ -1,5 +1,7 @@
 //! The wiring: the only module that knows all the others.
 
+pub mod certificates;
+mod clock;
 mod credentials;
 mod health;
 mod inbox;
@@ -8,7 +10,7 @@ mod reload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use arc_swap::ArcSwap;
@@ -30,13 +32,13 @@ use crate::serve::Limits;
 use crate::spark::api::Api;
 use crate::spark::line_socket::{self, LineSocket};
 use crate::spark::{Access, Outboxes, PassThrough, SparkMetrics, Staging};
-use crate::status::Certificate;
 use crate::store::{self, Store};
 use crate::supervise::Supervisor;
 use crate::systemd;
-use crate::tls::{self, Acceptor};
+use crate::tls;
 use crate::uplink::{self, Uplink};
 use crate::watchdog::Watchdog;
+use credentials::Tls;
 use health::Watched;
 use inbox::Inbox;
 pub use listen::Addresses;
@@ -51,8 +53,6 @@ const MARGIN: Duration = Duration::from_secs(5);
 /// in `store.stuck_after`: thrice that for the most patient, and the last word
 /// before it.
 const PATIENCE: u32 = 4;
-/// How often certificates are looked at.
-const CERTIFICATE_INTERVAL: Duration = Duration::from_hours(12);
 
 /// The parts of a gateway, made and not yet running.
 struct Gateway {
@@ -70,14 +70,7 @@ struct Gateway {
     registry: Registry,
     reloadable: Reloadable,
     tls: Tls,
-}
-
-/// TLS of each listener that has it.
-struct Tls {
-    spark: Arc<Acceptor>,
-    intake: Option<Arc<Acceptor>>,
-    pass_through: Option<Arc<Acceptor>>,
-    line_sockets: Vec<Option<Arc<Acceptor>>>,
+    signs_of_life: Arc<Notify>,
 }
 
 /// Runs the gateway until it is told to stop, on the sockets that were passed
@@ -97,6 +90,9 @@ pub async fn run(
     let held = listeners.held.clone();
     let addresses = listeners.addresses()?;
     let config = settings.config;
+    if let Some(why) = config.too_few_connections() {
+        warn!("{why}");
+    }
     let gateway = Gateway::make(&config, file).await?;
     let store = Arc::clone(&gateway.store);
     let health = Health::default();
@@ -175,8 +171,8 @@ impl Gateway {
         let line_socket_budget = spark_budget.half();
         for socket in &config.line_socket {
             let (socket, budget) = (socket.clone(), line_socket_budget.clone());
-            let access = Arc::clone(&access);
-            let made = LineSocket::new(socket, &store, budget, access, &line_socket_metrics);
+            let (id, access) = (config.id(), Arc::clone(&access));
+            let made = LineSocket::new(socket, id, &store, budget, access, &line_socket_metrics);
             line_sockets.push(made.await?);
         }
         let intake = Intake::new(
@@ -184,11 +180,12 @@ impl Gateway {
             Arc::clone(&rules),
             Arc::clone(&store),
             budget.clone(),
-            signs_of_life,
+            Arc::clone(&signs_of_life),
             IntakeMetrics::register(&mut registry),
         );
         let api = Api {
             config: config.spark.clone(),
+            connections: config.spark_connections(),
             id: config.id(),
             access: Arc::clone(&access),
             store: Arc::clone(&store),
@@ -199,17 +196,21 @@ impl Gateway {
             metrics: spark_metrics,
             compression_level: config.store.compression_level,
         };
+        let in_use = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let (handle, link) = (replay.handle(), uplink.as_ref().map(Uplink::handle));
+        let watch = certificates::watch(&in_use, &tls.acceptors(), &handle, link.as_ref());
         let reloadable = Reloadable {
             file,
-            config: config.clone(),
+            started_with: config.clone(),
+            in_use,
             rules,
             access,
             pass_through_access: pass_through_access
                 .map(|access: Access| Arc::new(ArcSwap::from_pointee(access))),
-            acceptors: tls.acceptors(),
+            certificates: Arc::new(watch),
             store: Arc::clone(&store),
-            replay: replay.handle(),
-            uplink: uplink.as_ref().map(Uplink::handle),
+            replay: handle,
+            uplink: link,
         };
         Ok(Self {
             store,
@@ -226,6 +227,7 @@ impl Gateway {
             registry,
             reloadable,
             tls,
+            signs_of_life,
         })
     }
 
@@ -239,17 +241,16 @@ impl Gateway {
         let mut tasks = Supervisor::new();
         let stop = tasks.stop_token();
         let Self { store, tls, reloadable, .. } = self;
-        let own = tls.acceptors().into_iter().map(|tls| tls.settings().cert.clone());
-        let certificates = own.chain(config.uplink.cert.clone()).collect();
+        let certificates = Arc::clone(&reloadable.certificates);
         let admin = Arc::new(Admin {
             id: config.id(),
-            started: SystemTime::now(),
+            started: Instant::now(),
             store: Arc::clone(&store),
             dead_letters: self.dead_letters,
             replay: self.replay.handle(),
             uplink: self.uplink.as_ref().map(Uplink::handle),
             budget: self.budget,
-            certificates,
+            certificates: Arc::clone(&certificates),
             line_sockets: self.line_sockets.iter().map(LineSocket::handle).collect(),
             health: health.clone(),
             registry: self.registry,
@@ -272,7 +273,7 @@ impl Gateway {
         }
         if let Some(listener) = listeners.pass_through {
             let limits = Limits {
-                connections: config.spark.max_connections,
+                connections: config.spark_connections(),
                 handshake: config.spark.body_timeout,
                 head: config.spark.body_timeout,
                 write: config.spark.body_timeout,
@@ -282,34 +283,13 @@ impl Gateway {
             let served = self.pass_through.run(listener, tls.pass_through, access, limits, stop);
             tasks.spawn("pass-through", served);
         }
-        tasks.spawn("certificate watch", warn_of_expiry(Arc::clone(&admin), stop.clone()));
+        let was_set = clock::was_set(&certificates, self.signs_of_life, reloadable.uplink.clone());
+        tasks.spawn("clock", clock::watch(was_set, stop.clone()));
+        tasks.spawn("certificates", certificates.run(stop.clone()));
         tasks.spawn("admin", Arc::clone(&admin).show(listeners.admin));
         tasks.spawn("command line", admin.command(listeners.command));
         tasks.spawn("retention", store.tidy(stop));
         (tasks, reloadable)
-    }
-}
-
-impl Tls {
-    async fn of(config: &Config) -> Result<Self> {
-        Ok(Self {
-            spark: credentials::spark_tls(config).await?,
-            intake: credentials::own_tls(
-                config.intake.cert.as_deref(),
-                config.intake.key.as_deref(),
-            )?,
-            pass_through: credentials::own_tls(
-                config.pass_through.cert.as_deref(),
-                config.pass_through.key.as_deref(),
-            )?,
-            line_sockets: credentials::line_socket_tls(config)?,
-        })
-    }
-
-    fn acceptors(&self) -> Vec<Arc<Acceptor>> {
-        let all = [Some(&self.spark), self.intake.as_ref(), self.pass_through.as_ref()];
-        let line_sockets = self.line_sockets.iter().flatten();
-        all.into_iter().flatten().chain(line_sockets).cloned().collect()
     }
 }
 
@@ -346,16 +326,5 @@ async fn make_uplink(
 async fn run_replay(replay: replay::Replay, stop: CancellationToken) {
     if let Err(error) = replay.run(stop).await {
         error!(%error, "the replay ended");
-    }
-}
-
-async fn warn_of_expiry(admin: Arc<Admin>, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(CERTIFICATE_INTERVAL);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        for path in &admin.certificates {
-            if let Some(problem) = Certificate::of(path).problem {
-                warn!(certificate = %path.display(), problem, "a certificate needs care");
-            }
-        }
     }
 }

@@ -6,7 +6,7 @@ mod startup;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use serde_json::json;
@@ -15,10 +15,10 @@ use self::held_ports::is_held_by_systemd;
 use super::gateway::is_writable;
 use super::print_line;
 use super::table::bytes;
+use crate::certificates::Watch;
 use crate::config::{Config, Problem, Problems, Settings, process_environment};
 use crate::spark::Access;
-use crate::status::Certificate;
-use crate::{tls, uplink};
+use crate::{app, tls, uplink};
 
 const ORION_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -52,7 +52,10 @@ pub(super) async fn run(file: Option<&Path>, arguments: &Arguments) -> Result<Ex
     if let Some(settings) = settings {
         files(&settings, &mut found);
         credentials_for_others(&settings, &mut found);
+        ends(&settings.config, &mut found);
         disk(&settings, &mut found);
+        found.notices.extend(settings.config.too_few_connections());
+        found.notices.extend(settings.config.larger_than_a_relay_takes());
         if readable {
             found.fine.push(match file {
                 Some(file) => format!("configuration {}", file.display()),
@@ -169,10 +172,25 @@ fn certificate(settings: &Settings, setting: &str, cert: &Path, key: &Path, foun
         return;
     }
     let names = tls::names(cert).unwrap_or_default().join(", ");
-    match Certificate::of(cert).problem {
-        Some(problem) => found.notices.push(format!("certificate {}: {problem}", cert.display())),
-        None => found.fine.push(format!("certificate {} for {names}", cert.display())),
+    found.fine.push(format!("certificate {} for {names}", cert.display()));
+}
+
+/// Every certificate that needs care, authorities and clients' too.
+fn ends(config: &Config, found: &mut Findings) {
+    let watch = Watch::new(
+        app::certificates::own_folder(config),
+        app::certificates::files(config),
+        Vec::new(),
+    );
+    let now = SystemTime::now();
+    for one in watch.certificates(now) {
+        let (path, used_as) = (one.path.display(), &one.used_as);
+        let told = found.problems.iter().any(|told| told.to_string().contains(&*path.to_string()));
+        if let Some(problem) = one.problem.filter(|_| !told) {
+            found.notices.push(format!("certificate {path} ({used_as}): {problem}"));
+        }
     }
+    found.notices.extend(tls::unset_clock(now));
 }
 
 fn disk(settings: &Settings, found: &mut Findings) {

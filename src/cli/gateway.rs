@@ -64,6 +64,13 @@ impl Gateway {
 }
 
 impl Socket {
+    /// That of a running gateway, where there is one that this user may ask.
+    pub(super) async fn of_running(config: &Config) -> Option<Self> {
+        let socket = config.admin_socket();
+        UnixStream::connect(&socket).await.ok()?;
+        Some(Self(socket))
+    }
+
     /// Sends a request and returns the answer, whatever its status.
     pub(super) async fn send(&self, method: Method, path: &str) -> Result<Response<Incoming>> {
         let stream = UnixStream::connect(&self.0).await.context("the gateway went away")?;

@@ -116,7 +116,7 @@ async fn act(arguments: Arguments, passed: PassedSockets) -> Result<ExitCode> {
         Some(Command::DeadLetters(letters)) => {
             dead_letters::run(&settings()?.config, &letters).await
         }
-        Some(Command::Pki(pki)) => pki::run(&settings()?.config, &pki),
+        Some(Command::Pki(pki)) => pki::run(&settings()?.config, &pki).await,
     }
 }
 

@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Subcommand;
+use http::Method;
 
+use super::gateway::Socket;
 use super::print_line;
+use crate::certificates::Looked;
 use crate::config::Config;
-use crate::pki;
+use crate::pki::{self, Keys};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -32,19 +35,47 @@ enum Command {
         /// Its name, as `[[client]]` in the configuration calls it
         name: String,
     },
-    /// Make the server's and the clients' certificates anew, same names, same authority
-    Renew,
+    /// Give all certificates a new lifetime; names, authority and keys stay
+    Renew {
+        /// Make new private keys too: an old one may have got into wrong hands
+        #[arg(long)]
+        new_keys: bool,
+    },
 }
 
-pub(super) fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode> {
+pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<ExitCode> {
     let dir = arguments.dir.clone().unwrap_or_else(|| config.pki_dir());
     match &arguments.command {
         Command::Init { names } => print_line(&pki::init(&dir, names)?.to_string()),
         Command::Client { name } => print_line(&pki::issue_client(&dir, name)?.to_string()),
-        Command::Renew => {
-            print_line(&pki::renew(&dir)?.to_string());
-            print_line("A running gateway takes them over on SIGHUP: systemctl reload ngsi-ferry");
+        Command::Renew { new_keys } => {
+            let keys = if *new_keys { Keys::New } else { Keys::Kept };
+            print_line(&pki::renew(&dir, keys)?.to_string());
+            print_line(&tell_gateway(config).await);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A running gateway would notice by itself; so it is known that it has.
+async fn tell_gateway(config: &Config) -> String {
+    let Some(socket) = Socket::of_running(config).await else {
+        return "no gateway answers here; one that runs takes its own over within a minute".into();
+    };
+    match socket.ask::<Looked>(Method::POST, "/certificates/look").await {
+        Ok(Looked { taken_over, refused }) if refused.is_empty() => {
+            let whose = taken_over.join(", ");
+            format!("the running gateway uses what is new for it: {}", or_nothing(&whose))
+        }
+        Ok(Looked { refused, .. }) => {
+            format!("THE RUNNING GATEWAY KEEPS ITS OLD ONES: {}", refused.join("; "))
+        }
+        Err(error) => format!(
+            "the running gateway could not be told ({error:#}); it looks itself within a minute"
+        ),
+    }
+}
+
+fn or_nothing(whose: &str) -> &str {
+    if whose.is_empty() { "nothing" } else { whose }
 }

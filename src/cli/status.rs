@@ -1,6 +1,7 @@
 //! `ngsi-ferry status`.
 
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use anyhow::Result;
 use http::Method;
@@ -8,6 +9,8 @@ use http::Method;
 use super::gateway::Gateway;
 use super::print_line;
 use super::table::{ago, bytes, count, span, table};
+use crate::app;
+use crate::certificates::Watch;
 use crate::config::Config;
 use crate::orion::dead_letters::DeadLetters;
 use crate::spark::line_socket;
@@ -30,6 +33,9 @@ pub(super) async fn run(config: &Config, arguments: &Arguments) -> Result<ExitCo
             let letters = (store.dead_letters().clone(), store.write_backs().clone());
             let letters = DeadLetters::open(letters.0, letters.1).await?;
             status.write_backs.dead_letters = letters.count() as u64;
+            let own = app::certificates::own_folder(config);
+            let watch = Watch::new(own, app::certificates::files(config), Vec::new());
+            status.certificates = watch.certificates(SystemTime::now());
             store.close().await;
             status
         }
@@ -219,9 +225,16 @@ fn notices(status: &Status) -> Vec<String> {
     if status.write_backs.dead_letters > 0 {
         notices.push("Orion refused write-backs: ngsi-ferry dead-letters list".to_owned());
     }
+    notices.extend(status.clock_unset.clone());
     for certificate in &status.certificates {
         if let Some(problem) = &certificate.problem {
-            notices.push(format!("{}: {problem}", certificate.path.display()));
+            let (path, used_as) = (certificate.path.display(), &certificate.used_as);
+            notices.push(format!("{path} ({used_as}): {problem}"));
+        }
+    }
+    for shown in &status.client_certificates {
+        if let Some(problem) = &shown.problem {
+            notices.push(format!("the certificate of the client {}: {problem}", shown.client));
         }
     }
     notices

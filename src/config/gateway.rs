@@ -9,12 +9,18 @@ use serde::{Deserialize, Serialize};
 use super::{Problem, Problems, Sources};
 use crate::orion::{Route, intake, replay};
 use crate::spark::line_socket::{self, is_consumer_name};
-use crate::spark::{self, Grant, PassThroughConfig};
+use crate::spark::{self, Grant, PassThroughConfig, Right};
 use crate::store::{self, RelayConfig, StreamConfig, is_stream_name};
+use crate::units::size;
 use crate::{admin, pki, uplink};
 
 /// A few beats of what shows every half second that it runs.
 const SHORTEST_STUCK_AFTER: Duration = Duration::from_secs(2);
+
+/// Of the Spark API, beside those of gateways.
+const CONNECTIONS: usize = 256;
+/// Connections that a gateway has to its relay, at most.
+const OF_A_GATEWAY: usize = 4;
 
 /// Every setting there is, each with a default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -322,6 +328,54 @@ impl Config {
         pki::host_name().unwrap_or_else(|| "ngsi-ferry".to_owned())
     }
 
+    /// Connections that the Spark API may have at a time.
+    #[must_use]
+    pub fn spark_connections(&self) -> usize {
+        let of_gateways = if self.is_relay() { self.connections_of_gateways() } else { 0 };
+        self.spark.max_connections.unwrap_or(CONNECTIONS + of_gateways)
+    }
+
+    /// What to tell where the gateways whose relay this one is may have more
+    /// connections than there may be.
+    #[must_use]
+    pub fn too_few_connections(&self) -> Option<String> {
+        let needed = self.connections_of_gateways();
+        let allowed = self.spark.max_connections.filter(|allowed| *allowed < needed)?;
+        self.is_relay().then(|| {
+            format!(
+                "spark.max_connections = {allowed} is too few for relay.max_gateways = {}, which \
+                 have up to {OF_A_GATEWAY} each: with all of them some wait. Leave it out, or set \
+                 {} or more, or fewer gateways",
+                self.relay.max_gateways,
+                needed + CONNECTIONS,
+            )
+        })
+    }
+
+    /// What to tell where this gateway takes larger notifications than a relay
+    /// does by itself.
+    #[must_use]
+    pub fn larger_than_a_relay_takes(&self) -> Option<String> {
+        let (here, there) = (self.intake.max_body, spark::Config::default().max_body);
+        (self.uplink.url.is_some() && here > there).then(|| {
+            format!(
+                "intake.max_body = {}, and a relay takes records of up to spark.max_body, {} \
+                 unless it is set: set it on the relay to as much or more",
+                size::display(here),
+                size::display(there),
+            )
+        })
+    }
+
+    fn connections_of_gateways(&self) -> usize {
+        self.relay.max_gateways.saturating_mul(OF_A_GATEWAY)
+    }
+
+    /// Whether any gateway may hand its records over here.
+    fn is_relay(&self) -> bool {
+        self.client.iter().any(|client| client.allow.contains(&Right::Uplink))
+    }
+
     /// What the store is told.
     #[must_use]
     pub fn store_settings(&self) -> store::Settings {
@@ -402,5 +456,36 @@ impl Config {
             ("[admin]", self.admin != new.admin),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_follow_the_gateways_of_a_relay_unless_they_are_set() {
+        let mut config = Config::default();
+        assert_eq!(config.spark_connections(), 256);
+        let allow = vec![Right::Uplink];
+        config.client = vec![Grant { name: "*".to_owned(), allow, ..Grant::default() }];
+        config.relay.max_gateways = 1000;
+        assert_eq!(config.spark_connections(), 4256);
+        assert_eq!(config.too_few_connections(), None);
+        config.spark.max_connections = Some(100);
+        assert_eq!(config.spark_connections(), 100);
+        let told = config.too_few_connections().unwrap();
+        assert!(told.contains("4256 or more"), "{told}");
+    }
+
+    #[test]
+    fn notifications_that_a_relay_may_not_take_are_told_where_there_is_one() {
+        let mut config = Config::default();
+        config.intake.max_body = 9 << 20;
+        assert_eq!(config.larger_than_a_relay_takes(), None);
+        config.uplink.url = Some("https://relay:8443".to_owned());
+        assert!(config.larger_than_a_relay_takes().unwrap().contains("9MiB"));
+        config.intake.max_body = 8 << 20;
+        assert_eq!(config.larger_than_a_relay_takes(), None);
     }
 }

@@ -8,7 +8,6 @@ use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use super::IntakeMetrics;
 use super::intake::{self, Rules, Sender};
@@ -71,7 +70,7 @@ impl Intake {
                 let _ = client.shutdown().await;
                 let _ = client.read_to_end(&mut answers).await;
             };
-            tokio::join!(drive(server, LIMITS, CancellationToken::new(), sender), talk);
+            tokio::join!(drive(server, LIMITS, std::future::pending(), sender), talk);
         });
         assert!(answers.is_empty() || answers.starts_with(b"HTTP/1."), "no answer of HTTP");
         if next() == before {

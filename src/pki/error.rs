@@ -24,8 +24,11 @@ pub enum Error {
     /// The authority's files do not fit together, or cannot sign.
     #[error("the certificate authority in {} cannot sign ({reason}): restore ca.pem and ca.key from one backup, or make a new authority in another folder", dir.display())]
     Authority { dir: PathBuf, reason: String },
+    /// The authority was made by somebody else, in another form.
+    #[error("the certificate authority in {} was not made by ngsi-ferry: renew it where it was made, with the same key and the same name, and put the new ca.pem here", dir.display())]
+    Foreign { dir: PathBuf },
     /// The authority's time is over.
-    #[error("the certificate authority in {} expired on {}: make a new one with `ngsi-ferry pki init` in another folder; if the date looks wrong, check this box's clock", dir.display(), date(*since))]
+    #[error("the certificate authority in {} expired on {}: run `ngsi-ferry pki renew`; if the date looks wrong, check this box's clock", dir.display(), date(*since))]
     AuthorityExpired { dir: PathBuf, since: SystemTime },
     /// One file of a pair is missing.
     #[error("{} is there and {} is missing: bring it back, or move the first away too, and both are made again", there.display(), missing.display())]

@@ -4,6 +4,9 @@
 //! the key takes its name, and then the certificate. So after a crash a staged
 //! certificate without a staged key means that the key went ahead: the
 //! certificate follows. Anything else that is staged never counted, and goes.
+//!
+//! A certificate for the same key is staged alone, and takes its name in one
+//! step: whoever reads the two files at any moment has two that fit.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -123,6 +126,13 @@ impl Folder {
         self.stage(&self.staged_cert(name), &self.cert(name), &pair.cert, |_| 0o644)?;
         self.sync()?;
         self.rename(&self.staged_key(name), &self.key(name))?;
+        self.rename(&self.staged_cert(name), &self.cert(name))
+    }
+
+    /// Writes a certificate durably over one of the same key, in one step.
+    pub(super) fn put_cert(&self, name: &str, cert: &str) -> Result<(), Error> {
+        self.stage(&self.staged_cert(name), &self.cert(name), cert, |_| 0o644)?;
+        self.sync()?;
         self.rename(&self.staged_cert(name), &self.cert(name))
     }
 

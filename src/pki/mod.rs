@@ -4,29 +4,31 @@
 //! ECDSA P-256 throughout. A folder holds pairs `NAME.pem` (certificate) and
 //! `NAME.key` (private key, not encrypted): `ca`, `server`, `client`, and one
 //! for each further client. `folder` keeps the pairs whole across crashes,
-//! `sign` makes what is in them.
+//! `sign` makes what is in them, `renewal` makes them last.
 
 mod error;
 mod folder;
+mod names;
+mod renewal;
 mod sign;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::tls::{self, date};
 
 pub use error::Error;
 use folder::{Folder, Found};
-pub use sign::host_name;
-use sign::{Authority, Purpose};
+pub use names::host_name;
+pub use renewal::{Keys, Renewal, Renewed, is_due, renew, renew_server};
+use sign::{Authority, Purpose, Subject};
 
 const CA: &str = "ca";
 const SERVER: &str = "server";
 const CLIENT: &str = "client";
-const YEAR: Duration = Duration::from_hours(365 * 24);
 
 /// What [`init`] or [`ensure`] made.
 #[derive(Debug, Clone)]
@@ -95,51 +97,6 @@ impl fmt::Display for Identity {
     }
 }
 
-/// One pair that [`renew`] replaced.
-#[derive(Debug, Clone)]
-pub struct Renewed {
-    /// The certificate, PEM; its key lies beside it.
-    pub cert: PathBuf,
-    /// The names in it: those that it had before.
-    pub names: Vec<String>,
-    /// When it expires now.
-    pub expires: SystemTime,
-}
-
-/// What [`renew`] did.
-#[derive(Debug, Clone)]
-pub struct Renewal {
-    /// The pairs that were replaced.
-    pub renewed: Vec<Renewed>,
-    /// Certificates that were left alone, and why.
-    pub skipped: Vec<(PathBuf, String)>,
-    /// When the authority expires.
-    pub authority_expires: SystemTime,
-    /// It does so within a year: time to make its successor.
-    pub authority_ends_soon: bool,
-}
-
-impl fmt::Display for Renewal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for one in &self.renewed {
-            let names = one.names.join(", ");
-            writeln!(f, "renewed {} ({names}) until {}", one.cert.display(), date(one.expires))?;
-        }
-        for (cert, why) in &self.skipped {
-            writeln!(f, "left {} as it was: {why}", cert.display())?;
-        }
-        if self.authority_ends_soon {
-            writeln!(
-                f,
-                "THE AUTHORITY ITSELF EXPIRES ON {}: make a new one with `ngsi-ferry pki init` \
-                 in another folder, and let clients trust both ca.pem before you change over",
-                date(self.authority_expires)
-            )?;
-        }
-        write!(f, "a running ngsi-ferry takes the new server certificate on SIGHUP")
-    }
-}
-
 /// Makes an authority, a server and a client in `dir`: `ca.pem`, `ca.key`,
 /// `server.pem`, `server.key`, `client.pem`, `client.key`. The folder is made
 /// (0700) where there is none. The server is known by `localhost`, `127.0.0.1`,
@@ -153,7 +110,7 @@ pub fn init(dir: &Path, names: &[String]) -> Result<Created, Error> {
 }
 
 fn init_at(dir: &Path, names: &[String], now: SystemTime) -> Result<Created, Error> {
-    let names = sign::server_names(names)?;
+    let names = names::server_names(names)?;
     let folder = Folder::create(dir)?;
     if folder.find(CA) != Found::Nothing {
         return Err(Error::AuthorityExists { dir: dir.to_owned() });
@@ -179,7 +136,7 @@ pub fn ensure(dir: &Path, names: &[String]) -> Result<Option<Created>, Error> {
 }
 
 fn ensure_at(dir: &Path, names: &[String], now: SystemTime) -> Result<Option<Created>, Error> {
-    let names = sign::server_names(names)?;
+    let names = names::server_names(names)?;
     let folder = Folder::create(dir)?;
     // The server's pair is made last: with it the folder is complete, even if
     // somebody has since moved the client's or the authority's key elsewhere.
@@ -205,9 +162,12 @@ fn complete(folder: &Folder, server_names: Vec<String>, now: SystemTime) -> Resu
     }
     let authority = Authority::load(folder)?;
     if folder.find(CLIENT) == Found::Nothing {
-        put(CLIENT, &authority.sign(&[CLIENT.to_owned()], Purpose::CLIENT, now)?)?;
+        let names = [CLIENT.to_owned()];
+        let subject = Subject { names: &names, purpose: Purpose::CLIENT };
+        put(CLIENT, &authority.sign(subject, now)?)?;
     }
-    let server = authority.sign(&server_names, Purpose::SERVER, now)?;
+    let subject = Subject { names: &server_names, purpose: Purpose::SERVER };
+    let server = authority.sign(subject, now)?;
     put(SERVER, &server)?;
     Ok(Created {
         dir: folder.path().to_owned(),
@@ -215,7 +175,7 @@ fn complete(folder: &Folder, server_names: Vec<String>, now: SystemTime) -> Resu
         server_names,
         expires: server.expires,
         authority_expires: authority.expires(),
-        clock_unset: sign::clock_unset(now),
+        clock_unset: tls::is_unset(now),
     })
 }
 
@@ -227,7 +187,7 @@ fn complete(folder: &Folder, server_names: Vec<String>, now: SystemTime) -> Resu
 /// characters, [`Error::Exists`] if there is one already, and what is wrong
 /// with the authority.
 pub fn issue_client(dir: &Path, name: &str) -> Result<Identity, Error> {
-    sign::client_name(name)?;
+    names::client_name(name)?;
     let folder = Folder::open(dir)?;
     let (cert, key) = (folder.cert(name), folder.key(name));
     for path in [&cert, &key] {
@@ -236,55 +196,9 @@ pub fn issue_client(dir: &Path, name: &str) -> Result<Identity, Error> {
         }
     }
     let authority = Authority::load(&folder)?;
-    let pair = authority.sign(&[name.to_owned()], Purpose::CLIENT, SystemTime::now())?;
+    let names = [name.to_owned()];
+    let subject = Subject { names: &names, purpose: Purpose::CLIENT };
+    let pair = authority.sign(subject, SystemTime::now())?;
     folder.put(name, &pair)?;
     Ok(Identity { name: name.to_owned(), cert, key, expires: pair.expires })
-}
-
-/// Gives every certificate in `dir` that its authority signed a new key and a
-/// new lifetime, under the same names and the same authority. Old certificates
-/// stay valid until they expire, so clients can change over one by one.
-///
-/// Pairs are replaced one after the other, the key a moment before its
-/// certificate; what a crash leaves in between, the next call here or of
-/// [`ensure`] completes.
-///
-/// # Errors
-/// What is wrong with the authority, or what the disk says. Pairs replaced
-/// until then stay replaced.
-pub fn renew(dir: &Path) -> Result<Renewal, Error> {
-    renew_at(dir, SystemTime::now())
-}
-
-fn renew_at(dir: &Path, now: SystemTime) -> Result<Renewal, Error> {
-    let folder = Folder::open(dir)?;
-    let authority = Authority::load(&folder)?;
-    let (mut renewed, mut skipped) = (Vec::new(), Vec::new());
-    for name in folder.names()?.into_iter().filter(|name| name != CA) {
-        let cert = folder.cert(&name);
-        let old = match tls::Certificate::read(&cert) {
-            Ok(old) if authority.signed(&old) => old,
-            Ok(_) => {
-                skipped.push((cert, "another authority signed it".to_owned()));
-                continue;
-            }
-            Err(e) => {
-                skipped.push((cert, e.to_string()));
-                continue;
-            }
-        };
-        let purpose = Purpose { server: old.for_servers, client: old.for_clients };
-        let pair = match authority.sign(&old.names, purpose, now) {
-            Err(e @ Error::Name { .. }) => {
-                skipped.push((cert, e.to_string()));
-                continue;
-            }
-            other => other?,
-        };
-        folder.put(&name, &pair)?;
-        renewed.push(Renewed { cert, names: old.names, expires: pair.expires });
-    }
-    let authority_expires = authority.expires();
-    let authority_ends_soon = authority_expires < now + YEAR;
-    Ok(Renewal { renewed, skipped, authority_expires, authority_ends_soon })
 }

@@ -5,20 +5,22 @@
 //! valid yet for every box whose clock is behind. `tls` takes an earlier clock
 //! as 2025-01-01, so what is made here is never too young. Where this box's own
 //! clock is behind 2025, the beginning is a day before what it says.
+//!
+//! Renewed with its key, an authority is the same one to whoever trusts it: a
+//! chain is built by the authority's name and key, and both stay.
 
-use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, PublicKeyData, SubjectPublicKeyInfo,
 };
-use rustls::pki_types::DnsName;
 use time::OffsetDateTime;
 
 use super::folder::{Folder, Found, failed};
+use super::names::{alternative_name, host_name};
 use super::{CA, Error, SERVER};
-use crate::tls::{self, CLOCK_FLOOR};
+use crate::tls::{self, BEGINNING, FLOOR, is_unset, seconds};
 
 const DAY: u64 = 24 * 60 * 60;
 const AUTHORITY_LIFETIME: u64 = 20 * 365 * DAY + 5 * DAY;
@@ -30,6 +32,19 @@ pub(super) struct Pair {
     pub(super) cert: String,
     pub(super) key: String,
     pub(super) expires: SystemTime,
+}
+
+/// A certificate for a key that there is already, PEM.
+pub(super) struct Signed {
+    pub(super) cert: String,
+    pub(super) expires: SystemTime,
+}
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) names: &'a [String],
+    pub(super) purpose: Purpose,
 }
 
 /// Which side of a connection a certificate is for.
@@ -89,22 +104,45 @@ impl Authority {
     }
 
     /// Makes a new key and signs a certificate for it.
-    pub(super) fn sign(
+    pub(super) fn sign(&self, subject: Subject<'_>, now: SystemTime) -> Result<Pair, Error> {
+        let key = KeyPair::generate()?;
+        let Signed { cert, expires } = self.certify(&key, subject, now)?;
+        Ok(Pair { cert, key: key.serialize_pem(), expires })
+    }
+
+    /// Signs a certificate for the key of an older one. The private key is not
+    /// needed for it, wherever that is.
+    pub(super) fn sign_again(
         &self,
-        names: &[String],
-        purpose: Purpose,
+        old: &tls::Certificate,
         now: SystemTime,
-    ) -> Result<Pair, Error> {
-        let end = self.expires();
-        if !clock_unset(now) && end <= now {
-            return Err(Error::AuthorityExpired { dir: self.dir.clone(), since: end });
-        }
+    ) -> Result<Signed, Error> {
+        let key = SubjectPublicKeyInfo::from_der(&old.public_key)?;
+        let purpose = Purpose { server: old.for_servers, client: old.for_clients };
+        self.certify(&key, Subject { names: &old.names, purpose }, now)
+    }
+
+    /// When a certificate would end that is signed now.
+    pub(super) fn lasts(&self, now: SystemTime) -> SystemTime {
         // Made with a clock that is not set, 825 days may be over on the day
         // that the clock is set: then it lasts as long as its authority.
-        let end = seconds(end);
-        let lasts = if clock_unset(now) { end } else { end.min(seconds(now) + LEAF_LIFETIME) };
+        let end = seconds(self.expires());
+        moment(if is_unset(now) { end } else { end.min(seconds(now) + LEAF_LIFETIME) })
+    }
 
-        let mut params = params(now, lasts)?;
+    fn certify(
+        &self,
+        key: &impl PublicKeyData,
+        subject: Subject<'_>,
+        now: SystemTime,
+    ) -> Result<Signed, Error> {
+        let end = self.expires();
+        if !is_unset(now) && end <= now {
+            return Err(Error::AuthorityExpired { dir: self.dir.clone(), since: end });
+        }
+        let Subject { names, purpose } = subject;
+        let expires = self.lasts(now);
+        let mut params = params(now, seconds(expires))?;
         let title = if purpose.server { SERVER } else { names.first().map_or("", String::as_str) };
         params.distinguished_name.push(DnType::CommonName, title);
         params.subject_alt_names =
@@ -118,45 +156,60 @@ impl Authority {
             params.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
         }
         params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate()?;
-        let cert = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(Pair { cert, key: key.serialize_pem(), expires: moment(lasts) })
+        Ok(Signed { cert: params.signed_by(key, &self.issuer)?.pem(), expires })
     }
+
+    /// The same authority for a new lifetime: same name, same key. What it has
+    /// signed stays valid, and so does what trusts it.
+    pub(super) fn renewed(&self, now: SystemTime) -> Result<Signed, Error> {
+        let foreign = || Error::Foreign { dir: self.dir.clone() };
+        let name = self.certificate.common_name.clone().ok_or_else(foreign)?;
+        let signed = certify_authority(self.issuer.key(), name, now)?;
+        let der = pem_contents(&signed.cert);
+        let new = der.and_then(|der| tls::Certificate::parse(&der).ok()).ok_or_else(foreign)?;
+        // One that was made elsewhere may have a longer name than ours have.
+        let same = new.subject == self.certificate.subject
+            && new.public_key == self.certificate.public_key
+            && self.certificate.issuer == self.certificate.subject;
+        if same { Ok(signed) } else { Err(foreign()) }
+    }
+}
+
+fn pem_contents(pem: &str) -> Option<Vec<u8>> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+    CertificateDer::from_pem_slice(pem.as_bytes()).ok().map(|der| der.to_vec())
 }
 
 /// A new authority: it signs leaves and no further authorities.
 pub(super) fn new_authority(now: SystemTime) -> Result<Pair, Error> {
-    let lasts = seconds(now).max(CLOCK_FLOOR) + AUTHORITY_LIFETIME;
     let key = KeyPair::generate()?;
+    // A data centre trusts many plants at once; a name of its own for each, and
+    // for each successor, keeps them apart in every trust store.
+    let id = CertificateParams::default().key_identifier(&key);
+    let id = id.first_chunk().map_or(0, |id| u32::from_be_bytes(*id));
+    let host = host_name().filter(|host| host.len() <= 30);
+    let host = host.map_or_else(String::new, |host| format!(" of {host}"));
+    let signed = certify_authority(&key, format!("ngsi-ferry CA {id:08x}{host}"), now)?;
+    Ok(Pair { cert: signed.cert, key: key.serialize_pem(), expires: signed.expires })
+}
+
+fn certify_authority(key: &KeyPair, name: String, now: SystemTime) -> Result<Signed, Error> {
+    let lasts = seconds(now).max(FLOOR) + AUTHORITY_LIFETIME;
     let mut params = params(now, lasts)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    // A data centre trusts many plants at once; a name of its own for each, and
-    // for each successor, keeps them apart in every trust store.
-    let id = params.key_identifier(&key).first_chunk().map_or(0, |id| u32::from_be_bytes(*id));
-    let host = host_name().filter(|host| host.len() <= 30);
-    let host = host.map_or_else(String::new, |host| format!(" of {host}"));
-    params.distinguished_name.push(DnType::CommonName, format!("ngsi-ferry CA {id:08x}{host}"));
-    let cert = params.self_signed(&key)?.pem();
-    Ok(Pair { cert, key: key.serialize_pem(), expires: moment(lasts) })
+    params.distinguished_name.push(DnType::CommonName, name);
+    Ok(Signed { cert: params.self_signed(key)?.pem(), expires: moment(lasts) })
 }
 
 fn params(now: SystemTime, lasts: u64) -> Result<CertificateParams, Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     // Never before 1970 either: webpki refuses such dates.
-    params.not_before = date_time(CLOCK_FLOOR.min(seconds(now).saturating_sub(DAY)))?;
+    params.not_before = date_time(BEGINNING.min(seconds(now).saturating_sub(DAY)))?;
     params.not_after = date_time(lasts)?;
     Ok(params)
-}
-
-/// Whether a clock says a time that cannot be.
-pub(super) fn clock_unset(now: SystemTime) -> bool {
-    seconds(now) < CLOCK_FLOOR
-}
-
-fn seconds(at: SystemTime) -> u64 {
-    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 fn moment(seconds: u64) -> SystemTime {
@@ -170,65 +223,4 @@ fn date_time(seconds: u64) -> Result<OffsetDateTime, Error> {
         .ok()
         .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
         .ok_or(Error::Sign(rcgen::Error::Time))
-}
-
-/// All names of a server, in lower case, each once.
-pub(super) fn server_names(more: &[String]) -> Result<Vec<String>, Error> {
-    let always = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
-    // The host's name may be anything ("(none)"): that is no reason to fail.
-    let host = host_name().filter(|host| alternative_name(host).is_ok());
-    let mut names: Vec<String> = Vec::new();
-    for name in always.into_iter().chain(host).chain(more.iter().cloned()) {
-        let name = match name.parse::<IpAddr>() {
-            Ok(address) => address.to_string(),
-            Err(_) => name.to_ascii_lowercase(),
-        };
-        alternative_name(&name)?;
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
-/// The host's own name, where it has one that is text.
-pub fn host_name() -> Option<String> {
-    rustix::system::uname().nodename().to_str().ok().map(str::to_owned)
-}
-
-fn alternative_name(name: &str) -> Result<SanType, Error> {
-    if let Ok(address) = name.parse::<IpAddr>() {
-        return Ok(SanType::IpAddress(address));
-    }
-    let why = "it must be a DNS name (edge1.plant.example) or an address (192.168.1.10, fe80::1), \
-               without scheme, port or brackets";
-    let plain = name.strip_prefix("*.").unwrap_or(name);
-    match DnsName::try_from(plain) {
-        Ok(_) if !plain.ends_with('.') => Ok(SanType::DnsName(name.try_into()?)),
-        _ => Err(Error::Name { name: name.to_owned(), why }),
-    }
-}
-
-/// Checks that a client may be called that.
-pub(super) fn client_name(name: &str) -> Result<(), Error> {
-    let wrong = |why| Err(Error::Name { name: name.to_owned(), why });
-    if name == CA || name == SERVER {
-        return wrong("this one is for the gateway itself");
-    }
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    let label = |label: &str| {
-        (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
-    };
-    let sound = name.len() <= 64
-        && name.chars().all(allowed)
-        && name.split('.').all(label)
-        // Refuses what looks like an address, too.
-        && DnsName::try_from(name).is_ok();
-    if !sound {
-        return wrong(
-            "a client's name is a DNS name: words of a-z, 0-9 and inner hyphens, joined by dots, \
-             64 characters at most, not an address (spark-1, line3.plant1)",
-        );
-    }
-    Ok(())
 }

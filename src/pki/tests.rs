@@ -1,6 +1,9 @@
+mod renewing;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -11,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::*;
 use crate::tls::{Acceptor, ClientCertificates, Peer, ServerTls, Versions};
 
+const YEAR: Duration = Duration::from_hours(365 * 24);
 const ALL: [&str; 6] = ["ca.pem", "ca.key", "server.pem", "server.key", "client.pem", "client.key"];
 
 struct Plant {
@@ -58,10 +62,15 @@ impl Plant {
 
     /// A mutual handshake over a loopback socket: the name the server saw.
     async fn shake(&self, client: ClientConfig, host: &'static str) -> Peer {
+        self.shake_as(client, host, "ca.pem").await
+    }
+
+    /// As `shake`, with another file of authorities for clients.
+    async fn shake_as(&self, client: ClientConfig, host: &'static str, ca: &str) -> Peer {
         let acceptor = Acceptor::new(ServerTls {
             cert: self.path("server.pem"),
             key: self.path("server.key"),
-            clients: ClientCertificates::Required { ca: self.path("ca.pem") },
+            clients: ClientCertificates::Required { ca: self.path(ca) },
             versions: Versions::Tls13,
         })
         .unwrap();
@@ -177,50 +186,6 @@ fn half_a_server_pair_is_reported_and_left() {
     assert!(plant.path("server.key").exists());
 }
 
-#[tokio::test]
-async fn renew_keeps_names_and_ca() {
-    let plant = Plant::made();
-    issue_client(&plant.dir, "line3.plant1").unwrap();
-    let (before, old) = (plant.all(), tls::names(&plant.path("server.pem")).unwrap());
-    let old_client = plant.client("line3.plant1");
-
-    let renewal = renew(&plant.dir).unwrap();
-    let renewed: Vec<_> = renewal.renewed.iter().map(|one| one.cert.clone()).collect();
-    assert_eq!(renewed, ["client.pem", "line3.plant1.pem", "server.pem"].map(|f| plant.path(f)));
-    assert!(renewal.skipped.is_empty() && !renewal.authority_ends_soon);
-    let after = plant.all();
-    assert_eq!(before[..2], after[..2], "the authority stays");
-    assert!(before[2..].iter().zip(&after[2..]).all(|(before, after)| before != after));
-    assert_eq!(tls::names(&plant.path("server.pem")).unwrap(), old);
-    plant.check_pairs();
-
-    // Clients change over one by one: the old certificate is still good.
-    for client in [old_client, plant.client("line3.plant1")] {
-        let peer = plant.shake(client, "localhost").await;
-        assert_eq!(peer.name.as_deref(), Some("line3.plant1"));
-    }
-}
-
-#[test]
-fn a_renewal_that_crashed_between_key_and_certificate_is_completed() {
-    let plant = Plant::made();
-    let (old_key, old_cert) = (plant.read("server.key"), plant.read("server.pem"));
-    renew(&plant.dir).unwrap();
-    let new_cert = plant.read("server.pem");
-    // The key went ahead, the certificate is staged still.
-    fs::write(plant.path(".server.pem.part"), &new_cert).unwrap();
-    fs::write(plant.path("server.pem"), &old_cert).unwrap();
-    assert!(tls::check_pair(&plant.path("server.pem"), &plant.path("server.key")).is_err());
-    assert!(ensure(&plant.dir, &[]).unwrap().is_none());
-    assert_eq!(plant.read("server.pem"), new_cert);
-    plant.check_pairs();
-
-    // Nothing staged: a pair that does not match is made again.
-    fs::write(plant.path("server.key"), old_key).unwrap();
-    renew(&plant.dir).unwrap();
-    plant.check_pairs();
-}
-
 #[test]
 fn what_was_staged_but_never_begun_is_dropped() {
     let plant = Plant::made();
@@ -233,45 +198,9 @@ fn what_was_staged_but_never_begun_is_dropped() {
     assert_eq!(fs::read_dir(&plant.dir).unwrap().count(), ALL.len());
 }
 
-#[test]
-fn renew_leaves_certificates_of_other_authorities() {
-    let (plant, other) = (Plant::made(), Plant::made());
-    fs::copy(other.path("server.pem"), plant.path("company.pem")).unwrap();
-    fs::write(plant.path("broken.pem"), "").unwrap();
-    let renewal = renew(&plant.dir).unwrap();
-    let skipped: Vec<_> = renewal.skipped.iter().map(|(path, _)| path.clone()).collect();
-    assert_eq!(skipped, [plant.path("broken.pem"), plant.path("company.pem")]);
-    assert_eq!(plant.read("company.pem"), other.read("server.pem"));
-    assert!(renewal.to_string().contains("another authority signed it"));
-}
-
-#[test]
-fn a_group_that_could_read_a_key_can_read_the_renewed_one() {
-    let plant = Plant::made();
-    fs::set_permissions(plant.path("server.key"), fs::Permissions::from_mode(0o640)).unwrap();
-    renew(&plant.dir).unwrap();
-    assert_eq!(mode(&plant.path("server.key")), 0o640);
-    assert_eq!(mode(&plant.path("client.key")), 0o600);
-}
-
-#[test]
-fn an_authority_in_its_last_year_is_announced_and_then_refuses() {
-    let plant = Plant::empty();
-    let start = tls::CLOCK_FLOOR + 1_000_000;
-    let day = 24 * 60 * 60;
-    init_at(&plant.dir, &[], at(start)).unwrap();
-    let late = renew_at(&plant.dir, at(start + 20 * 365 * day - 100 * day)).unwrap();
-    assert!(late.authority_ends_soon);
-    assert!(late.to_string().contains("AUTHORITY ITSELF EXPIRES ON 2045"), "{late}");
-    let outlives = late.renewed.iter().any(|one| one.expires > late.authority_expires);
-    assert!(!outlives, "no certificate outlives its authority");
-    let over = renew_at(&plant.dir, at(start + 21 * 365 * day)).unwrap_err();
-    assert!(matches!(over, Error::AuthorityExpired { .. }), "{over}");
-}
-
 #[tokio::test]
 async fn a_box_whose_clock_is_unset_makes_certificates_that_work_later() {
-    for now in [at(0), at(40), at(tls::CLOCK_FLOOR - 1)] {
+    for now in [at(0), at(40), at(tls::FLOOR - 1)] {
         let plant = Plant::empty();
         let created = init_at(&plant.dir, &[], now).unwrap();
         assert!(created.clock_unset);

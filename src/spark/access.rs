@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
+use tokio_util::sync::CancellationToken;
 
 use crate::serve::Client;
 
@@ -46,6 +49,7 @@ pub struct Access {
     grants: Vec<Grant>,
     tokens: Vec<(String, String)>,
     denied: BTreeSet<String>,
+    replaced: CancellationToken,
 }
 
 /// Why a file of tokens or denied names cannot be used.
@@ -118,7 +122,18 @@ impl Access {
             None => BTreeSet::new(),
             Some(path) => lines(path)?.into_iter().map(|(_, name)| name.to_lowercase()).collect(),
         };
-        Ok(Self { grants, tokens, denied })
+        Ok(Self { grants, tokens, denied, replaced: CancellationToken::new() })
+    }
+
+    /// Puts another one in its place; who was let in by the old one is asked
+    /// again.
+    pub fn replace(place: &ArcSwap<Self>, new: Self) {
+        place.swap(Arc::new(new)).replaced.cancel();
+    }
+
+    /// Waits until another one stands in its place.
+    pub(super) async fn replaced(&self) {
+        self.replaced.cancelled().await;
     }
 
     /// Who sends this, where it is anybody known and not denied.

@@ -32,8 +32,10 @@ pub struct Config {
     /// Names that may not connect any more, one a line; read anew on SIGHUP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deny_file: Option<PathBuf>,
-    /// Connections at a time.
-    pub max_connections: usize,
+    /// Connections at a time; without it as many as there may be gateways
+    /// whose relay this one is, and some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<usize>,
     /// Most bytes of lines in one answer, whatever a client asks for.
     #[serde(with = "crate::units::size")]
     pub max_answer: u64,
@@ -68,7 +70,7 @@ impl Default for Config {
             client_ca: None,
             token_file: None,
             deny_file: None,
-            max_connections: 256,
+            max_connections: None,
             max_answer: 8 << 20,
             max_wait: Duration::from_mins(1),
             live_share: 0.25,

@@ -3,13 +3,17 @@
 //!
 //! A task stages its rows under (query, batch, attempt) and hands the token to
 //! the driver; the driver commits the tokens that count. The gateway remembers
-//! the last batch of each query, so that a repeated commit is answered as done.
+//! the last batch of the queries that committed last, so that a repeated commit
+//! is answered as done, and refuses those that it has forgotten.
 
+mod committed;
+mod forgetting;
+mod ledger;
 mod pulled;
 
 pub use pulled::TakeOverError;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
@@ -17,7 +21,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::{Mutex, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -25,9 +28,10 @@ use super::SparkMetrics;
 use crate::budget::Share;
 use crate::health::{Job, Jobs};
 use crate::ngsi;
-use crate::record::{Record, Sequence};
+use crate::record::Sequence;
 use crate::store::{AppendError, Log, PositionError, ReadError};
-use crate::write_back::{self, Attempt, Batch, Entry, EntryError, PULLED, STAGED};
+use crate::write_back::{self, Batch, Entry, EntryError, PULLED, STAGED};
+use ledger::Ledger;
 
 /// How long the start-up scan may keep a request waiting.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,18 +62,6 @@ enum Kind {
     Outbox,
 }
 
-#[derive(Default)]
-struct Ledger {
-    staged: BTreeMap<Batch, BTreeMap<String, Staged>>,
-    committed: HashMap<String, u64>,
-    pulled: Option<pulled::Place>,
-}
-
-struct Staged {
-    seq: Sequence,
-    since: Instant,
-}
-
 /// What became of a stage or commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -92,6 +84,14 @@ pub(super) enum StagingError {
     /// An attempt is not staged: it expired, or never was. Reject; stage anew.
     #[error("attempts that are not staged (any more): {}", .0.join(", "))]
     NotStaged(Vec<String>),
+    /// So many others have committed since that nobody knows any more which of
+    /// its batches count. Reject; a new query may write what is missing.
+    #[error(
+        "the query {0} has not committed here for so long that which of its batches were applied \
+         is not known any more, and a repeat would not be noticed: go on under another name (in \
+         Spark a new checkpoint, or another txnAppId), from where the results are wanted"
+    )]
+    Forgotten(String),
     /// The log refused it. Retry.
     #[error(transparent)]
     Append(#[from] AppendError),
@@ -135,19 +135,22 @@ impl Staging {
         if self.kind == Kind::Own && !self.is_fed_by_a_relay {
             self.forget_the_relay(&mut ledger).await;
         }
+        // The log still tells of commits whose queries were forgotten since.
+        self.forget_outlived(&mut ledger).await;
         drop(ledger);
         self.ready.send_replace(true);
         let mut ticks =
             tokio::time::interval(self.expiry.div_f32(24.0).max(Duration::from_secs(1)));
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             self.expire().await;
+            self.forget_outlived(&mut *self.ledger.lock().await).await;
         }
     }
 
     async fn scan(&self, ledger: &mut Ledger) {
-        for (name, batch) in self.log.marks() {
-            if let (Some(query), Ok(batch)) = (name.strip_prefix(MARK), batch.parse()) {
-                ledger.committed.insert(query.to_owned(), batch);
+        for (name, mark) in self.log.marks() {
+            if let (Some(query), Ok(last)) = (name.strip_prefix(MARK), mark.parse()) {
+                ledger.committed.remember(query, last);
             }
         }
         let bounds = self.log.bounds();
@@ -209,15 +212,17 @@ impl Staging {
     }
 
     /// Makes the named attempts count, in their order, in one atomic step.
+    /// `once`: the query ends with it, and nobody will repeat it much later.
     pub(super) async fn commit(
         self: &Arc<Self>,
         batch: Batch,
         attempts: Vec<String>,
+        once: bool,
     ) -> Result<Done, StagingError> {
         self.ready().await?;
         let staging = Arc::clone(self);
-        to_the_end(self.steps.begin(), async move { staging.commit_now(batch, attempts).await })
-            .await
+        let step = async move { staging.commit_now(batch, attempts, once).await };
+        to_the_end(self.steps.begin(), step).await
     }
 
     /// Drops what is staged for a batch.
@@ -233,9 +238,13 @@ impl Staging {
         attempt: String,
         rows: Bytes,
     ) -> Result<Done, StagingError> {
-        if self.ledger.lock().await.is_settled(&batch, &attempt) {
+        let ledger = self.ledger.lock().await;
+        if ledger.is_settled(&batch, &attempt) {
             return Ok(Done::Before);
         }
+        let is_known = ledger.knows(&batch.query);
+        drop(ledger);
+        self.refuse_forgotten(is_known, &batch.query).await?;
         let entry = Entry::Staged { batch: batch.clone(), attempt: attempt.clone(), rows };
         self.under_way.fetch_add(1, Ordering::AcqRel);
         let appended = self.append(&entry).await;
@@ -247,19 +256,28 @@ impl Staging {
         Ok(Done::Now)
     }
 
-    async fn commit_now(&self, batch: Batch, attempts: Vec<String>) -> Result<Done, StagingError> {
+    async fn commit_now(
+        &self,
+        batch: Batch,
+        attempts: Vec<String>,
+        once: bool,
+    ) -> Result<Done, StagingError> {
         // Held to the end: two commits of one batch must not both count.
         let mut ledger = self.ledger.lock().await;
-        if ledger.committed.get(&batch.query).is_some_and(|last| *last >= batch.batch) {
+        if ledger.committed.covers(&batch) {
             // The mark may be what failed the first time.
-            self.mark(&batch.query, ledger.committed[&batch.query]).await?;
+            self.mark(&ledger, &batch.query).await?;
             return Ok(Done::Before);
         }
+        self.refuse_forgotten(ledger.knows(&batch.query), &batch.query).await?;
         let attempts = ledger.find(&batch, attempts)?;
-        self.append(&Entry::Commit { batch: batch.clone(), attempts }).await?;
-        ledger.commit(&batch);
+        let seq = self.append(&Entry::Commit { batch: batch.clone(), attempts, once }).await?;
+        ledger.commit(&batch, seq, once);
         self.metrics.accepted();
-        self.mark(&batch.query, batch.batch).await?;
+        self.mark(&ledger, &batch.query).await?;
+        if ledger.committed.are_many() {
+            self.forget_outlived(&mut ledger).await;
+        }
         self.move_on(&ledger).await;
         Ok(Done::Now)
     }
@@ -317,86 +335,6 @@ impl Staging {
 
     async fn append(&self, entry: &Entry) -> Result<Sequence, AppendError> {
         Ok(self.log.append(vec![entry.to_line(SystemTime::now())]).await?.start)
-    }
-
-    async fn mark(&self, query: &str, batch: u64) -> Result<(), PositionError> {
-        self.log.set_mark(&format!("{MARK}{query}"), &batch.to_string()).await
-    }
-}
-
-impl Ledger {
-    fn read(&mut self, record: Record) {
-        let seq = record.seq;
-        // The replay reports what cannot be read.
-        if let Ok(entry) = Entry::from_record(record) {
-            self.apply(seq, entry);
-        }
-    }
-
-    fn apply(&mut self, seq: Sequence, entry: Entry) {
-        match entry {
-            Entry::Staged { batch, attempt, .. } => self.stage(batch, attempt, seq),
-            Entry::Commit { batch, .. } => self.commit(&batch),
-            Entry::Abort { batch, attempts } if attempts.is_empty() => {
-                self.staged.remove(&batch);
-            }
-            Entry::Abort { batch, attempts } => self.drop_attempts(&batch, &attempts),
-            Entry::Pulled(pulled) => self.pulled = Some(pulled::Place { seq: Some(seq), pulled }),
-            Entry::Request(_) => {}
-        }
-    }
-
-    fn is_settled(&self, batch: &Batch, attempt: &str) -> bool {
-        let committed = self.committed.get(&batch.query).is_some_and(|last| *last >= batch.batch);
-        committed || self.staged.get(batch).is_some_and(|staged| staged.contains_key(attempt))
-    }
-
-    fn stage(&mut self, batch: Batch, attempt: String, seq: Sequence) {
-        let staged = Staged { seq, since: Instant::now() };
-        self.staged.entry(batch).or_default().insert(attempt, staged);
-    }
-
-    fn find(&self, batch: &Batch, attempts: Vec<String>) -> Result<Vec<Attempt>, StagingError> {
-        let staged = self.staged.get(batch);
-        let mut missing = Vec::new();
-        let mut found = Vec::with_capacity(attempts.len());
-        for attempt in attempts {
-            match staged.and_then(|staged| staged.get(&attempt)) {
-                // Named twice it is still one.
-                Some(staged) if found.iter().any(|one: &Attempt| one.seq == staged.seq) => {}
-                Some(staged) => found.push(Attempt { attempt, seq: staged.seq }),
-                None => missing.push(attempt),
-            }
-        }
-        if missing.is_empty() { Ok(found) } else { Err(StagingError::NotStaged(missing)) }
-    }
-
-    /// Settles a batch, and whatever was left of earlier ones.
-    fn commit(&mut self, batch: &Batch) {
-        self.staged.retain(|other, _| other.query != batch.query || other.batch > batch.batch);
-        let last = self.committed.entry(batch.query.clone()).or_insert(batch.batch);
-        *last = batch.batch.max(*last);
-    }
-
-    fn drop_attempts(&mut self, batch: &Batch, attempts: &[String]) {
-        if let Some(staged) = self.staged.get_mut(batch) {
-            staged.retain(|attempt, _| !attempts.contains(attempt));
-            if staged.is_empty() {
-                self.staged.remove(batch);
-            }
-        }
-    }
-
-    fn expired(&self, expiry: Duration) -> Vec<(Batch, Vec<String>)> {
-        let mut expired = Vec::new();
-        for (batch, staged) in &self.staged {
-            let old = staged.iter().filter(|(_, staged)| staged.since.elapsed() >= expiry);
-            let old: Vec<String> = old.map(|(attempt, _)| attempt.clone()).collect();
-            if !old.is_empty() {
-                expired.push((batch.clone(), old));
-            }
-        }
-        expired
     }
 }
 

@@ -31,6 +31,7 @@ use super::disk::Disk;
 use super::identity;
 use super::linger::Meeting;
 use super::metrics::LogMetrics;
+use super::names;
 use super::progress::{Broken, Progress};
 use super::quarantine::{self, Kind};
 use super::reader::Opened;
@@ -132,7 +133,7 @@ fn make_way(setup: &Setup, segments: &std::path::Path) -> std::io::Result<()> {
     };
     clear(Kind::Folder, &setup.folder)?;
     clear(Kind::Folder, segments)?;
-    let files = state::COPIES.into_iter().chain([identity::FILE]);
+    let files = state::COPIES.into_iter().chain([identity::FILE]).chain(names::FILES);
     files.map(|name| setup.folder.join(name)).try_for_each(|path| clear(Kind::File, &path))
 }
 
@@ -299,6 +300,21 @@ impl Log {
         let (name, value) = (name.to_owned(), value.to_owned());
         self.update_state(move |state| state.marks.insert(name, value)).await?;
         Ok(())
+    }
+
+    /// Keeps facts of [`Log::set_mark`] no longer.
+    ///
+    /// # Errors
+    /// Where the disk refused it.
+    pub async fn drop_marks(&self, names: Vec<String>) -> Result<(), PositionError> {
+        let names: std::collections::HashSet<String> = names.into_iter().collect();
+        self.update_state(move |state| state.marks.retain(|name, _| !names.contains(name))).await
+    }
+
+    /// Where it is kept.
+    pub(super) fn folder(&self) -> PathBuf {
+        // The segments' folder lies in it.
+        self.shared.segments.parent().unwrap_or(&self.shared.segments).to_owned()
     }
 
     /// What [`Log::set_mark`] kept.

@@ -17,6 +17,7 @@ mod incoming;
 mod linger;
 mod log;
 mod metrics;
+mod names;
 mod positions;
 mod preallocation;
 mod progress;

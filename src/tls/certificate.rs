@@ -1,5 +1,6 @@
 //! What is written in a certificate.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -22,6 +23,10 @@ pub struct Certificate {
     pub for_clients: bool,
     pub(crate) subject: Vec<u8>,
     pub(crate) issuer: Vec<u8>,
+    /// The common name of the holder, where that is text.
+    pub(crate) common_name: Option<String>,
+    /// The public key, as X.509 writes it.
+    pub(crate) public_key: Vec<u8>,
 }
 
 impl Certificate {
@@ -35,7 +40,7 @@ impl Certificate {
         Self::parse(first).map_err(|reason| Error::Certificate { path: path.to_owned(), reason })
     }
 
-    fn parse(der: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(der: &[u8]) -> Result<Self, String> {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|e| e.to_string())?;
         let names = certificate
             .subject_alternative_name()
@@ -57,6 +62,11 @@ impl Certificate {
             for_clients,
             subject: certificate.subject().as_raw().to_vec(),
             issuer: certificate.issuer().as_raw().to_vec(),
+            common_name: certificate
+                .subject()
+                .iter_common_name()
+                .find_map(|name| Some(name.as_str().ok()?.to_owned())),
+            public_key: certificate.public_key().raw.to_vec(),
         })
     }
 }
@@ -75,17 +85,30 @@ pub fn names(cert: &Path) -> Result<Vec<String>, Error> {
 /// # Errors
 /// A file that cannot be read or holds a certificate that cannot.
 pub fn not_after(cert: &Path) -> Result<SystemTime, Error> {
-    let mut earliest: Option<SystemTime> = None;
-    for der in pem::certificates(cert)? {
-        let end = Certificate::parse(&der)
-            .map_err(|reason| Error::Certificate { path: cert.to_owned(), reason })?
-            .not_after;
-        earliest = Some(earliest.map_or(end, |other| other.min(end)));
-    }
-    earliest.ok_or_else(|| Error::Certificate {
-        path: cert.to_owned(),
-        reason: "it holds none".to_owned(),
-    })
+    let ends = ends(cert)?;
+    ends.into_iter().min().ok_or_else(|| nothing_in(cert))
+}
+
+/// The next moment at which one of the authorities in a PEM file ends. Those
+/// that have ended are of no interest while there is another: two stand in one
+/// file while clients change over.
+///
+/// # Errors
+/// As [`not_after`].
+pub fn authority_ends(ca: &Path, now: SystemTime) -> Result<SystemTime, Error> {
+    let ends = ends(ca)?;
+    let next = ends.iter().filter(|end| **end > now).min();
+    next.or(ends.iter().max()).copied().ok_or_else(|| nothing_in(ca))
+}
+
+fn ends(path: &Path) -> Result<Vec<SystemTime>, Error> {
+    let wrong = |reason| Error::Certificate { path: path.to_owned(), reason };
+    let all = pem::certificates(path)?;
+    all.iter().map(|der| Ok(Certificate::parse(der).map_err(wrong)?.not_after)).collect()
+}
+
+fn nothing_in(path: &Path) -> Error {
+    Error::Certificate { path: path.to_owned(), reason: "it holds none".to_owned() }
 }
 
 /// How long the certificates in a PEM file stay valid, by the system's clock.
@@ -96,6 +119,31 @@ pub fn expires_in(cert: &Path) -> Result<Duration, Error> {
     let end = not_after(cert)?;
     end.duration_since(SystemTime::now())
         .map_err(|_| Error::Expired { path: cert.to_owned(), since: end })
+}
+
+/// Clients that a gateway remembers; each has a certificate of an authority
+/// that it trusts, so there are not more without a reason.
+const REMEMBERED: usize = 1024;
+
+/// When the certificates end that clients showed.
+#[derive(Debug, Default)]
+pub(super) struct Seen(BTreeMap<String, SystemTime>);
+
+impl Seen {
+    /// The newest of one name counts: it may run on several machines, and be
+    /// renewed on one after the other, but then somebody is at it.
+    pub(super) fn note(&mut self, name: &str, der: &[u8]) {
+        let Ok(shown) = Certificate::parse(der) else { return };
+        if let Some(end) = self.0.get_mut(name) {
+            *end = shown.not_after.max(*end);
+        } else if self.0.len() < REMEMBERED {
+            self.0.insert(name.to_owned(), shown.not_after);
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<(String, SystemTime)> {
+        self.0.iter().map(|(name, end)| (name.clone(), *end)).collect()
+    }
 }
 
 fn name(name: &GeneralName<'_>) -> Option<String> {

@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use rustls::server::VerifierBuilderError;
 use rustls::{AlertDescription, CertificateError, InconsistentKeys, PeerIncompatible};
 
+use super::clock::unset_clock;
+
 /// Everything but [`Error::Deadline`] and [`Error::Handshake`] is about files
 /// and needs somebody to change them; those two are about one connection.
 #[derive(Debug, thiserror::Error)]
@@ -93,16 +95,18 @@ fn handshake_hint(reason: &rustls::Error, ca: Option<&Path>) -> String {
         }
         E::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        ) => format!("{reason}: renew the client's certificate, or check this box's clock"),
+        ) => format!("{reason}: renew the client's certificate, or {}", clock_hint()),
         E::InvalidCertificate(
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => format!("{reason}: check this box's clock"),
+        ) => format!("{reason}: {}", clock_hint()),
         E::AlertReceived(
             AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateExpired,
+            | AlertDescription::CertificateUnknown,
         ) => format!("the client does not trust our certificate ({reason}): give it our ca.pem"),
+        E::AlertReceived(AlertDescription::CertificateExpired) => {
+            "by the client's clock our certificate has expired, or is not valid yet: check that clock, or run `ngsi-ferry pki renew`".to_owned()
+        }
         E::InvalidMessage(_) => {
             "the client does not speak TLS: is it set to http instead of https?".to_owned()
         }
@@ -137,18 +141,28 @@ pub(crate) fn date(at: SystemTime) -> String {
         .map_or_else(|| "a day beyond the calendar".to_owned(), |at| at.date().to_string())
 }
 
+/// What a clock has to do with a certificate that is not valid now.
+fn clock_hint() -> String {
+    unset_clock(SystemTime::now()).unwrap_or_else(|| "check this box's clock".to_owned())
+}
+
 /// An error with its causes: reqwest's own text hides them.
 #[must_use]
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
+    let mut next = error.source();
+    while let Some(cause) = next {
         let cause_text = cause.to_string();
         if !text.contains(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);
         }
-        source = cause.source();
+        next = cause.source();
+    }
+    // By rustls's words: what wraps its error on the way is others' to change.
+    if ["certificate not valid yet", "certificate expired"].iter().any(|how| text.contains(how)) {
+        text.push_str("; ");
+        text.push_str(&clock_hint());
     }
     text
 }

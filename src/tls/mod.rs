@@ -3,7 +3,9 @@
 //! rustls with the ring provider, always passed explicitly: nothing here
 //! depends on which provider another crate installed for the process.
 
+mod acceptor;
 mod certificate;
+mod clock;
 mod error;
 mod pem;
 #[cfg(test)]
@@ -11,29 +13,24 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
-use rustls::time_provider::TimeProvider;
 use rustls::{
     ClientConfig, InconsistentKeys, RootCertStore, ServerConfig, SupportedProtocolVersion,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
-pub use certificate::{Certificate, expires_in, names, not_after};
+use clock::Clock;
+
+pub use acceptor::{Acceptor, Peer};
+pub use certificate::{Certificate, authority_ends, expires_in, names, not_after};
+pub(crate) use clock::{BEGINNING, FLOOR, seconds};
+pub use clock::{is_unset, unset_clock};
 pub use error::Error;
 pub(crate) use error::{chain, date};
-
-/// 2025-01-01T00:00:00Z in seconds since 1970. This program did not exist
-/// before, so an earlier clock is a clock that nobody has set yet.
-pub(crate) const CLOCK_FLOOR: u64 = 1_735_689_600;
 
 /// Where distributions keep the certificate authorities that they trust.
 const SYSTEM_AUTHORITIES: [&str; 3] =
@@ -95,84 +92,11 @@ pub struct ServerTls {
     pub versions: Versions,
 }
 
-/// Who is at the other end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// The first DNS name in the client's certificate, in lower case; `None`
-    /// if it showed no certificate, or one without a DNS name.
-    pub name: Option<String>,
-}
-
 /// Makes ring the provider of this process, for crates that take the default
 /// one (reqwest). May be called any number of times.
 pub fn install_provider() {
     // It fails only where one is installed already, which is what we want.
     let _ = ring::default_provider().install_default();
-}
-
-/// Takes accepted connections through the TLS handshake.
-#[derive(Debug)]
-pub struct Acceptor {
-    settings: ServerTls,
-    config: ArcSwap<ServerConfig>,
-}
-
-impl Acceptor {
-    /// Reads the certificate, the key and the client CA.
-    ///
-    /// An expired certificate is served all the same: clients that do not
-    /// verify it can still deliver, and the clock may be what is wrong. Warn
-    /// with [`expires_in`].
-    ///
-    /// # Errors
-    /// A file that cannot be read or is not what it should be, or a key that
-    /// does not belong to the certificate.
-    pub fn new(settings: ServerTls) -> Result<Self, Error> {
-        let config = server_config(&settings)?;
-        Ok(Self { settings, config: ArcSwap::from_pointee(config) })
-    }
-
-    /// The files and rules that this was made from.
-    pub fn settings(&self) -> &ServerTls {
-        &self.settings
-    }
-
-    /// Reads the files again, for connections from now on; sessions of before
-    /// cannot be resumed. Blocks for the time of reading three small files.
-    ///
-    /// # Errors
-    /// As [`Acceptor::new`]; the old certificate then stays in use.
-    pub fn reload(&self) -> Result<(), Error> {
-        self.config.store(Arc::new(server_config(&self.settings)?));
-        Ok(())
-    }
-
-    /// Does the handshake with one client, within `deadline`.
-    ///
-    /// # Errors
-    /// [`Error::Deadline`] or [`Error::Handshake`]: they concern this one
-    /// connection, which is closed.
-    pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        connection: S,
-        deadline: Duration,
-    ) -> Result<(TlsStream<S>, Peer), Error> {
-        let handshake = TlsAcceptor::from(self.config.load_full()).accept(connection);
-        let stream = tokio::time::timeout(deadline, handshake)
-            .await
-            .map_err(|_| Error::Deadline { deadline })?
-            .map_err(|e| Error::handshake(e, self.settings.clients.ca()))?;
-        let name =
-            stream.get_ref().1.peer_certificates().and_then(|chain| client_name(chain.first()?));
-        Ok((stream, Peer { name }))
-    }
-}
-
-fn client_name(certificate: &CertificateDer<'_>) -> Option<String> {
-    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
-    // A wildcard stands for many names and so names nobody.
-    let name = certificate.valid_dns_names().find(|name| !name.contains('*'))?;
-    Some(name.to_ascii_lowercase())
 }
 
 /// For a client in a test, a benchmark or a tool: TLS 1.2 and 1.3, HTTP/1.1.
@@ -283,23 +207,4 @@ fn system_roots() -> Result<RootCertStore, Error> {
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
-}
-
-/// The system's clock, but never before [`CLOCK_FLOOR`]: a board without a
-/// battery starts in 1970, and must take its clients' certificates, which begin
-/// in 2025 (see `pki`), before the time server has answered.
-#[derive(Debug)]
-struct Clock;
-
-impl Clock {
-    fn never_before_floor(since_1970: Duration) -> Duration {
-        since_1970.max(Duration::from_secs(CLOCK_FLOOR))
-    }
-}
-
-impl TimeProvider for Clock {
-    fn current_time(&self) -> Option<UnixTime> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Some(UnixTime::since_unix_epoch(Self::never_before_floor(now)))
-    }
 }

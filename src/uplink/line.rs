@@ -41,7 +41,7 @@ pub(super) struct Line {
 
 struct State {
     down: Option<Down>,
-    since: SystemTime,
+    since: Instant,
     last_error: Option<String>,
 }
 
@@ -73,7 +73,7 @@ impl Line {
         let now = Instant::now();
         // Not up before it has answered; the first try is now.
         let down = Down { began: now, failures: 0, next_try: now, is_probed: false, told: None };
-        let state = State { down: Some(down), since: SystemTime::now(), last_error: None };
+        let state = State { down: Some(down), since: now, last_error: None };
         Self {
             url: Mutex::new(url.to_owned()),
             state: Mutex::new(state),
@@ -128,14 +128,16 @@ impl Line {
 
     pub(super) fn seen(&self) -> Seen {
         let state = self.state();
-        let (since, last_error) = (state.since, state.last_error.clone());
+        // Told by the clock as it is now: it may have been set since.
+        let since = ago(state.since.elapsed());
+        let last_error = state.last_error.clone();
         Seen { up: state.down.is_none(), since, last_error }
     }
 
     fn up(&self) {
         let mut state = self.state();
         let Some(down) = state.down.take() else { return };
-        state.since = SystemTime::now();
+        state.since = Instant::now();
         drop(state);
         let relay = self.url.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if down.told.is_some() {
@@ -154,7 +156,7 @@ impl Line {
         let mut state = self.state();
         state.last_error = Some(reason.to_owned());
         if state.down.is_none() {
-            state.since = SystemTime::now();
+            state.since = now;
         }
         let fresh =
             || Down { began: now, failures: 0, next_try: now, is_probed: false, told: None };
@@ -202,6 +204,10 @@ impl Line {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn ago(age: Duration) -> SystemTime {
+    SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 impl Pass<'_> {

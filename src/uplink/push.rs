@@ -58,6 +58,8 @@ pub(super) struct Push {
     comings: watch::Receiver<u64>,
     /// Bytes of lines of the next request.
     most: usize,
+    /// The relay refused twice as many as too large.
+    ceiling: usize,
     /// Since when, and how many bytes, the own position does not know of.
     unacknowledged: Option<(Instant, usize)>,
     failures: u32,
@@ -90,6 +92,7 @@ impl Push {
             is_told: false,
             compared: None,
             most: LEAST,
+            ceiling: usize::MAX,
             unacknowledged: None,
             failures: 0,
             told: None,
@@ -116,7 +119,11 @@ impl Push {
                 continue;
             }
             if let Then::At(at) = self.step().await {
-                tokio::time::sleep_until(at).await;
+                tokio::select! {
+                    () = tokio::time::sleep_until(at) => {}
+                    // A relay that was away may have other settings now.
+                    _ = self.comings.changed() => {}
+                }
             }
         }
     }
@@ -140,6 +147,8 @@ impl Push {
             };
             let Some(Replica { next }) = replica else { return self.trouble_of(&answer) };
             self.compared = Some(*self.comings.borrow_and_update());
+            // It may take more since it was away.
+            self.ceiling = usize::MAX;
             return self.relay_is_at(next).await;
         }
         let wanted = if pass.is_probe { LEAST } else { self.most.min(client.max_batch) };
@@ -195,7 +204,9 @@ impl Push {
                 shared.metrics.sent.inc_by(records);
                 shared.metrics.sent_bytes.inc_by(bytes as u64);
                 self.most = match took {
-                    took if took < client.timeout / 4 => (self.most * 2).min(client.max_batch),
+                    took if took < client.timeout / 4 => {
+                        (self.most * 2).min(client.max_batch).min(self.ceiling)
+                    }
                     took if took > client.timeout / 2 => (self.most / 2).max(LEAST),
                     _ => self.most,
                 };
@@ -207,7 +218,18 @@ impl Push {
             },
             413 if records > 1 => {
                 self.most = (self.most / 2).max(1);
+                self.ceiling = self.most;
                 Then::Now
+            }
+            413 => {
+                let reason = format!(
+                    "record {} of this stream takes {bytes} bytes on the line, more than the relay \
+                     takes ({}), and what comes after it waits: on the relay raise spark.max_body \
+                     to intake.max_body here, or above",
+                    self.at,
+                    answer.says(),
+                );
+                self.trouble(&reason, Some(MAX_WAIT))
             }
             _ => self.trouble_of(&answer),
         }

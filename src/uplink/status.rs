@@ -98,6 +98,11 @@ impl Handle {
         }
     }
 
+    /// The relay is worth another try now, if it is away: the clock was set.
+    pub fn try_now(&self) {
+        self.0.line.try_now(&self.0.client.load().url);
+    }
+
     /// What has work: a request to the relay must end within its timeout, and
     /// what comes of it must be stored within `patience`. Who waits for a
     /// relay that is away has none.

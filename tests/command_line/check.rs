@@ -123,3 +123,21 @@ async fn beside_a_running_gateway_its_own_ports_are_no_problem() {
     assert!(said.out.contains("a gateway runs with this configuration"), "{}", said.out);
     assert!(said.out.contains("server.pem for localhost"), "{}", said.out);
 }
+
+#[tokio::test]
+async fn too_few_connections_for_a_relays_gateways_are_noticed_and_the_default_follows_them() {
+    let relay = || {
+        Setup::new()
+            .set("CLIENT__0__NAME", "*")
+            .set("CLIENT__0__ALLOW__0", "uplink")
+            .set("RELAY__MAX_GATEWAYS", "100")
+    };
+    let said = ok(&relay().set("SPARK__MAX_CONNECTIONS", "399"), &["check"]).await;
+    assert!(said.out.contains("notice  spark.max_connections = 399 is too few"), "{}", said.out);
+    let too_few = relay().set("SPARK__MAX_CONNECTIONS", "399").start().await;
+    assert!(too_few.log().contains("spark.max_connections = 399 is too few"), "{}", too_few.log());
+    for fine in [relay(), relay().set("SPARK__MAX_CONNECTIONS", "400"), Setup::new()] {
+        let said = ok(&fine, &["check"]).await;
+        assert!(!said.out.contains("max_connections"), "{}", said.out);
+    }
+}

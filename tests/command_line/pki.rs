@@ -44,29 +44,18 @@ async fn an_authority_is_made_once_and_clients_are_added() {
 }
 
 #[tokio::test]
-async fn renewed_certificates_are_taken_over_on_sighup_and_no_connection_drops() {
+async fn renew_says_that_the_running_gateway_uses_what_is_new() {
     let gateway = Gateway::start().await;
-    let asked = bare_request("GET", "/v1/streams");
-    let stream = connect(&gateway, "client").await;
-    let before = certificate(&stream);
-    let mut kept = Client::over(stream);
-    assert_eq!(kept.exchange(&asked).await.unwrap().status, 200);
-
+    let before = certificate(&connect(&gateway, "client").await);
     let renewed = ok(gateway.setup(), &["pki", "renew"]).await.out;
-    assert!(renewed.contains("renewed ") && renewed.contains("SIGHUP"), "{renewed}");
-    assert_eq!(certificate(&connect(&gateway, "client").await), before, "not before SIGHUP");
-    gateway.signal("HUP");
-    let taken_over = async {
-        loop {
-            let stream = connect(&gateway, "client").await;
-            if certificate(&stream) != before {
-                return Client::over(stream);
-            }
-        }
-    };
-    let mut new = tokio::time::timeout(DEADLINE, taken_over).await.expect("never taken over");
-    assert_eq!(new.exchange(&asked).await.unwrap().status, 200);
-    assert_eq!(kept.exchange(&asked).await.unwrap().status, 200);
+    assert!(renewed.contains("renewed ") && renewed.contains("server.pem"), "{renewed}");
+    assert!(renewed.contains("its key is the same"), "{renewed}");
+    assert!(renewed.contains("uses what is new for it: spark.cert"), "{renewed}");
+    assert_ne!(certificate(&connect(&gateway, "client").await), before);
+    let (setup, _) = gateway.stop().await;
+    let alone = ok(&setup, &["pki", "renew", "--new-keys"]).await.out;
+    assert!(alone.contains("with a new key"), "{alone}");
+    assert!(alone.contains("no gateway answers here"), "{alone}");
 }
 
 #[tokio::test]

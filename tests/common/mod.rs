@@ -5,6 +5,7 @@
 // what one leaves unused, another uses.
 #![allow(dead_code, unused_imports)]
 
+pub mod clock;
 pub mod fixtures;
 pub mod freeze;
 pub mod gateway;

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::common::gateway::{Gateway, Setup};
+use crate::common::gateway::{DEADLINE, Gateway, Setup};
 use crate::support::*;
 
 async fn with_tls() -> Setup {
@@ -61,4 +61,50 @@ async fn who_has_no_certificate_or_no_grant_gets_no_line() {
     let gateway = setup.start().await;
     let stream = connect(&gateway, true).await.unwrap();
     assert!(Lines::over(stream).next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_grant_for_other_gateways_alone_gives_no_line() {
+    for (named, is_granted) in [("elsewhere", false), ("edge1", true)] {
+        let setup = with_tls().await.set("ID", "edge1");
+        let setup = setup.set("CLIENT__0__NAME", "client").set("CLIENT__0__ALLOW__0", "read");
+        let gateway = setup.set("CLIENT__0__GATEWAYS__0", named).start().await;
+        send(&gateway, 0..1, 10).await;
+        let mut reader = Lines::over(connect(&gateway, true).await.unwrap());
+        assert_eq!(reader.next().await.is_some(), is_granted, "granted for {named}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_denied_while_it_reads_gets_no_further_line() {
+    let setup = with_tls().await;
+    let denied = setup.folder().join("denied");
+    std::fs::write(&denied, "# nobody\n").unwrap();
+    let gateway = setup.set("SPARK__DENY_FILE", denied.to_str().unwrap()).start().await;
+    send(&gateway, 0..1, 10).await;
+    let mut reader = Lines::over(connect(&gateway, true).await.unwrap());
+    assert_eq!(reader.take(1).await.len(), 1);
+    std::fs::write(&denied, "client\n").unwrap();
+    gateway.signal("HUP");
+    assert!(reader.next().await.is_none(), "its connection ends");
+    send(&gateway, 1..2, 10).await;
+    let again = connect(&gateway, true).await;
+    if let Ok(stream) = again {
+        assert!(Lines::over(stream).next().await.is_none());
+    }
+    assert!(gateway.log().contains("a denied one"), "{}", gateway.log());
+    // What it did not get is there for it when it may read again.
+    std::fs::write(&denied, "").unwrap();
+    gateway.signal("HUP");
+    let reading = async {
+        loop {
+            if let Ok(stream) = connect(&gateway, true).await
+                && let Some(line) = Lines::over(stream).next().await
+            {
+                return line;
+            }
+        }
+    };
+    let line = tokio::time::timeout(DEADLINE, reading).await.expect("it is let in again");
+    assert!(number_of(&line) < 2);
 }

@@ -35,6 +35,9 @@ pub struct Aim {
     pub after: u64,
 }
 
+/// Beginning and end of the path of something that is changed.
+pub type Ends = (&'static str, &'static str);
+
 /// Changes that fail.
 #[derive(Debug, Clone, Copy)]
 pub struct Fault {
@@ -71,6 +74,8 @@ pub struct State {
     pub image: Image,
     power: Power,
     aim: Option<Aim>,
+    /// What is to be changed before the power goes, in this order.
+    course: VecDeque<Ends>,
     fault: Option<Fault>,
     failed: u64,
     is_up: bool,
@@ -104,8 +109,9 @@ impl Machine {
     pub fn new(image: Image) -> Self {
         let (power, place) = (Power::On, Place::StartUp);
         let (aim, fault, failed, is_up) = (None, None, 0, false);
-        let trail = VecDeque::new();
-        let state = Mutex::new(State { image, power, aim, fault, failed, is_up, place, trail });
+        let (trail, course) = (VecDeque::new(), VecDeque::new());
+        let state = State { image, power, aim, course, fault, failed, is_up, place, trail };
+        let state = Mutex::new(state);
         let (changed, frozen) = (Condvar::new(), watch::Sender::new(false));
         Self(Arc::new(Inner { state, changed, frozen, faults: watch::Sender::new(0) }))
     }
@@ -136,6 +142,12 @@ impl Machine {
         let mut state = self.look()?;
         let path = of(&state.image);
         let place = Place::of(step, &path, state.is_up);
+        if state.course.front().is_some_and(|(a, z)| path.starts_with(a) && path.ends_with(z)) {
+            state.course.pop_front();
+            if state.course.is_empty() {
+                state.aim = Some(Aim { place: None, after: 0 });
+            }
+        }
         if let Some(aim) = &mut state.aim
             && aim.place.is_none_or(|aimed| aimed == place)
         {
@@ -190,6 +202,7 @@ impl Machine {
         let place = state.place;
         state.note(format!("CUT ({cut:?}) during {place:?}"));
         (state.aim, state.fault, state.is_up) = (None, None, false);
+        state.course.clear();
         state.power = Power::On;
         self.0.frozen.send_replace(false);
         self.0.changed.notify_all();
@@ -205,6 +218,14 @@ impl Machine {
 
     pub fn aim(&self, aim: Option<Aim>) {
         self.lock().aim = aim;
+    }
+
+    /// The power goes before the last of these changes, which come in this
+    /// order, others between them.
+    // Not every campaign has a course.
+    #[allow(dead_code)]
+    pub fn aim_along(&self, course: &[Ends]) {
+        self.lock().course = course.iter().copied().collect();
     }
 
     /// The gateway listens: what it does now is no start any more. `false`

@@ -14,6 +14,7 @@ mod oracle;
 mod attributes;
 mod content;
 mod cuts;
+mod empty_segment;
 mod failing_disk;
 mod file_system;
 mod first_start;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::common::gateway::Gateway;
 use crate::common::http;
 use crate::edge::{Edge, hole, line, lines, relay};
+use crate::oracle::life::until;
 use crate::spark_api::Api;
 
 async fn run(relay: &Gateway, arguments: &[&str]) -> String {
@@ -69,4 +70,32 @@ async fn status_peek_and_metrics_show_what_is_kept_of_each_gateway() {
     let (setup, _) = relay.stop().await;
     let peeked = setup.command(["peek", "edge1/press", "-n", "2"]).output().await.unwrap();
     assert_eq!(peeked.stdout, expected);
+}
+
+#[tokio::test]
+async fn how_long_a_gateway_was_not_heard_of_is_told_and_unknown_after_a_start() {
+    let relay = relay().start().await;
+    let edge = Edge::of(&relay, "edge1").await;
+    edge.hand_over("press", "e1", 0..3, &[], lines("e1", 0..3)).await;
+    let heard =
+        async |relay: &Gateway| relay.status().await["gateways"][0]["heard_seconds"].clone();
+    let metrics = async |relay: &Gateway| {
+        http::once(relay.admin, &http::bare_request("GET", "/metrics")).await.text()
+    };
+    let gauge = "ngsi_ferry_relay_heard_seconds{gateway=\"edge1\"}";
+    assert!(heard(&relay).await.as_u64().is_some_and(|age| age < 60));
+    let ages = async || heard(&relay).await.as_u64().is_some_and(|age| age >= 2);
+    until("its silence is told", ages).await;
+    assert!(metrics(&relay).await.contains(gauge));
+    let listed = Api::of(&relay).get("/v1/gateways").await.json();
+    let listed = listed["gateways"].as_array().unwrap().clone();
+    let one = listed.iter().find(|one| one["gateway"] == "edge1").unwrap();
+    assert!(one["heard_seconds"].as_u64().is_some_and(|age| age >= 2), "{one}");
+
+    let relay = relay.kill().await.start().await;
+    assert!(heard(&relay).await.is_null(), "nobody knows how long it was silent before");
+    assert!(!metrics(&relay).await.contains(gauge));
+    let edge = Edge::of(&relay, "edge1").await;
+    edge.hand_over("press", "e1", 3..4, &[], lines("e1", 3..4)).await;
+    assert!(heard(&relay).await.as_u64().is_some_and(|age| age < 60));
 }

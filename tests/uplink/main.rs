@@ -46,4 +46,5 @@ mod fleet;
 mod pair;
 mod records;
 mod refusals;
+mod sizes;
 mod write_backs;

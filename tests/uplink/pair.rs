@@ -29,7 +29,11 @@ impl Pair {
 
     /// A gateway of that setup.
     pub async fn with(edge: Setup) -> Self {
-        let relay = edge::relay().start().await;
+        Self::of(edge, edge::relay()).await
+    }
+
+    pub async fn of(edge: Setup, relay: Setup) -> Self {
+        let relay = relay.start().await;
         let line = Line::to(relay.spark).await;
         let edge = uplink(edge, &relay, line.addr(), EDGE).await.start().await;
         Self { relay, edge, line }

@@ -1,11 +1,13 @@
 //! Write-backs that Spark gives to the relay, on their way to Orion.
 
+use ::http::Method;
 use serde_json::json;
 
-use crate::common::gateway::Setup;
+use crate::common::gateway::{Gateway, Setup};
 use crate::common::http::{self, Client};
 use crate::common::orion::OrionStandIn;
 use crate::common::spark::{Spark, number};
+use crate::edge;
 use crate::pair::{EDGE, Pair, count, status, until, wipe};
 
 struct Plant {
@@ -15,12 +17,16 @@ struct Plant {
 
 impl Plant {
     async fn start() -> Self {
+        Self::with(Setup::new(), edge::relay()).await
+    }
+
+    async fn with(edge: Setup, relay: Setup) -> Self {
         let orion = OrionStandIn::start().await;
         let entity = json!({"id": "e", "type": "T", "n": {"type": "Number", "value": 0}});
         let raw = http::json_request("POST", "/v2/entities", &entity);
         let made = Client::connect(orion.addr()).await.unwrap().exchange(&raw).await.unwrap();
         assert_eq!(made.status, 201, "{made:?}");
-        let pair = Pair::with(Setup::new().set("ORION__URL", &orion.url())).await;
+        let pair = Pair::of(edge.set("ORION__URL", &orion.url()), relay).await;
         let plant = Self { orion, pair };
         let known = async || plant.spark().abort(("nothing", 0)).await.status == 200;
         until("the relay has an outbox for the gateway", known).await;
@@ -128,5 +134,40 @@ async fn a_wiped_gateway_repeats_nothing_and_still_takes_the_commit_of_what_was_
     wipe(&setup.data_dir());
     plant.pair.edge = setup.start().await;
     plant.spark().commit(("q", 0), &["a"]).await;
+    plant.reached(&[1, 2]).await;
+}
+
+/// The queries whose last batch stands in the state of a log of write-backs.
+fn remembered(gateway: &Gateway, log: &str) -> Vec<String> {
+    let state = std::fs::read(gateway.setup().data_dir().join(log).join("state.a")).unwrap();
+    let text = String::from_utf8_lossy(&state).into_owned();
+    let marks = text.split("\"committed:").skip(1);
+    marks.filter_map(|mark| Some(mark.split_once('"')?.0.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn neither_side_remembers_a_query_of_one_batch_for_ever() {
+    let short = |setup: Setup| setup.set("SPARK__STAGE_EXPIRY", "2s");
+    let plant = Plant::with(short(Setup::new()), short(edge::relay())).await;
+    let spark = plant.spark();
+    let once = async || {
+        let body = json!({"attempts": ["a"], "once": true}).to_string().into_bytes();
+        let path = "/v1/write-backs/single/0/commit";
+        spark.request(Method::POST, path, &[], body).await.unwrap()
+    };
+    spark.stage(("single", 0), "a", &[number("e", "n", 1)]).await;
+    assert_eq!(once().await.done(), "now");
+    assert_eq!(once().await.done(), "before");
+    spark.stage(("goes-on", 0), "a", &[number("e", "n", 2)]).await;
+    assert_eq!(spark.commit(("goes-on", 0), &["a"]).await.done(), "now");
+    plant.reached(&[1, 2]).await;
+    let outbox = format!("outboxes/{EDGE}");
+    until("both have forgotten it", async || {
+        remembered(&plant.pair.relay, &outbox) == ["goes-on"]
+            && remembered(&plant.pair.edge, "write-backs") == ["~goes-on"]
+    })
+    .await;
+    assert_eq!(once().await.status, 410);
+    assert_eq!(spark.commit(("goes-on", 0), &["a"]).await.done(), "before");
     plant.reached(&[1, 2]).await;
 }

@@ -41,6 +41,10 @@ class Gone(Refused):
     """410: what was asked for is not there any more."""
 
 
+class Forgotten(Gone):
+    """The gateway does not know any more which batches of this query it applied."""
+
+
 class Conflict(Refused):
     """409: what was asked for does not fit what the gateway has."""
 

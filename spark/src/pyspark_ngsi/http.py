@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from pyspark_ngsi.errors import Conflict, Gone, OptionError, Refused, Unreachable, Untrusted
+from pyspark_ngsi.errors import (
+    Conflict,
+    Forgotten,
+    Gone,
+    OptionError,
+    Refused,
+    Unreachable,
+    Untrusted,
+)
 
 DEFAULT_RETRY_TIMEOUT_S = 300.0
 CONNECT_TIMEOUT_S = 15.0
@@ -264,7 +272,10 @@ def _untrusted(access: Access, error: ssl.SSLError) -> str:
 def _refusal(access: Access, method: str, path: str, answer: Answer) -> Refused:
     text = f"{access.url} answered {answer.status} to {method} {path}: {_description(answer)}"
     kind = {409: Conflict, 410: Gone}.get(answer.status, Refused)
-    return kind(text, answer.status, _document(answer))
+    document = _document(answer)
+    if kind is Gone and document.get("error") == "Forgotten":
+        kind = Forgotten
+    return kind(text, answer.status, document)
 
 
 def _document(answer: Answer) -> dict[str, Any]:

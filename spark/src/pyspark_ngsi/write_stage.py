@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Optional
 
-from pyspark_ngsi.errors import GatewayError, Gone, OptionError, Refused
+from pyspark_ngsi.errors import Forgotten, GatewayError, Gone, OptionError, Refused
 from pyspark_ngsi.http import Access, request, segment
 
 log = logging.getLogger("pyspark_ngsi")
@@ -135,11 +135,14 @@ class Stage:
         return lines[:place] + lines[place + 1 :]
 
 
-def commit(gateways: Gateways, query: str, batch: int, staged: Iterable[Attempts]) -> None:
+def commit(
+    gateways: Gateways, query: str, batch: int, staged: Iterable[Attempts], *, once: bool = False
+) -> None:
     """Make what the tasks staged count, in their order, atomically for each gateway.
 
     A repeat, and a batch that counted before, are answered as done. Raises
-    `GatewayError`; the batch can be staged and committed again then.
+    `GatewayError`; the batch can be staged and committed again then. `once`: the
+    query ends with it, and the gateway need not remember it for long.
     """
     attempts = _by_gateway(staged)
     for gateway in sorted(attempts, key=lambda name: name or ""):
@@ -149,8 +152,10 @@ def commit(gateways: Gateways, query: str, batch: int, staged: Iterable[Attempts
                 access,
                 "POST",
                 f"{path}/{segment(query)}/{batch}/commit",
-                body={"attempts": attempts[gateway]},
+                body={"attempts": attempts[gateway], **({"once": True} if once else {})},
             )
+        except Forgotten:
+            raise
         except Gone as gone:
             raise Gone(
                 f"{access.url} does not have (any more) what batch {batch} staged there: it waited "

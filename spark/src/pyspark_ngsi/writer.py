@@ -75,6 +75,9 @@ def batch_writer(
 class _Writer:
     """What both writers do."""
 
+    # Nobody who would repeat it outlives this process: its name is made up here.
+    once = False
+
     def __init__(self, options: WriteOptions, schema: StructType) -> None:
         self.options = options
         self.schema = schema
@@ -111,7 +114,7 @@ class _Writer:
         gateways = Gateways(self.options.accesses)
         for query in sorted({message.query for message in staged}):
             attempts = (message.attempts for message in staged if message.query == query)
-            write_stage.commit(gateways, query, batch, attempts)
+            write_stage.commit(gateways, query, batch, attempts, once=self.once)
         skipped = sum(message.skipped for message in staged)
         if skipped:
             rows = sum(message.rows for message in staged)
@@ -177,6 +180,7 @@ class NgsiBatchWriter(_Writer, datasource.DataSourceArrowWriter):
 
     def __init__(self, options: WriteOptions, schema: StructType) -> None:
         super().__init__(options, schema)
+        self.once = options.txn is None
         self.query, self.batch = options.txn or (f"batch-{uuid.uuid4()}", 0)
 
     def write(self, iterator: Iterator[Any]) -> Staged:

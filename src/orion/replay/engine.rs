@@ -21,7 +21,7 @@ use super::positions::Positions;
 use super::schedule::{Ordinal, Schedule};
 use super::send::{self, Attempt};
 use super::staged::Staged;
-use super::status::{Handle, Status};
+use super::status::{Handle, Status, Wanted};
 use super::target::Target;
 use super::unit::{State, Unit};
 use super::{Error, Logs, Replay};
@@ -91,7 +91,9 @@ pub(super) struct Engine {
     feed: Option<Feed>,
     fed: mpsc::Receiver<Fed>,
     signs_of_life: Arc<Notify>,
-    pub changes: watch::Receiver<Config>,
+    pub changes: watch::Receiver<Wanted>,
+    /// Of the configuration in use.
+    pub edition: u64,
     handle: Handle,
 }
 
@@ -154,6 +156,7 @@ impl Engine {
             fed: units_read,
             signs_of_life,
             changes,
+            edition: 0,
             handle,
             logs,
         })

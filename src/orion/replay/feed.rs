@@ -186,7 +186,7 @@ impl Feed {
                 self.staged.abort(&batch, &attempts);
                 Ok(())
             }
-            Entry::Commit { batch, attempts } => {
+            Entry::Commit { batch, attempts, .. } => {
                 if is_new {
                     if let Some(needs) = attempts.iter().map(|attempt| attempt.seq).min() {
                         self.tell(Fed::Begin { seq, needs }).await?;

@@ -6,13 +6,15 @@ use tracing::{error, info, warn};
 
 use super::endpoint::Endpoint;
 use super::engine::Engine;
+use super::status::Wanted;
 
 impl Engine {
     pub(super) async fn reconfigure(&mut self) {
-        let config = self.changes.borrow_and_update().clone();
-        if config == self.config {
+        let Wanted { config, edition } = self.changes.borrow_and_update().clone();
+        if edition == self.edition {
             return;
         }
+        self.edition = edition;
         // Checked where it was handed in.
         let endpoints = match Endpoint::all(&config) {
             Ok(endpoints) => endpoints,
@@ -37,7 +39,9 @@ impl Engine {
             next[at] = endpoint;
         }
         self.endpoints.store(Arc::new(next));
+        if config != self.config {
+            info!("the changed [orion] is in use");
+        }
         self.config = config;
-        info!("the changed [orion] is in use");
     }
 }

@@ -56,13 +56,21 @@ struct Published {
     read: Sequence,
 }
 
+/// The configuration that is to be in use.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Wanted {
+    pub config: Config,
+    /// Grows each time: the same configuration may name files that changed.
+    pub edition: u64,
+}
+
 /// For those who ask how the replay does, or change its configuration, while
 /// it runs. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     published: Arc<Mutex<Published>>,
     write_backs: Arc<Log>,
-    pub(super) config: watch::Sender<Config>,
+    pub(super) config: watch::Sender<Wanted>,
     /// Requests to Orion.
     pub(super) attempts: Jobs,
 }
@@ -75,7 +83,7 @@ impl Handle {
         Self {
             published,
             write_backs,
-            config: watch::Sender::new(config),
+            config: watch::Sender::new(Wanted { config, edition: 0 }),
             attempts: Jobs::default(),
         }
     }
@@ -100,20 +108,22 @@ impl Handle {
     /// then be taken in within `patience`.
     pub fn busy(&self, patience: Duration, busy: &mut Vec<Busy>) {
         if let Some(step) = self.attempts.step() {
-            let patience = patience + self.config.borrow().timeout;
+            let patience = patience + self.config.borrow().config.timeout;
             busy.push(Busy { part: "the replay to Orion".to_owned(), step, patience });
         }
     }
 
-    /// Takes over a changed configuration, for requests from now on: address,
-    /// headers, tokens, timeouts, `parallel` and the like. `window`, and which
+    /// Takes over a changed configuration, and changed files that it names, for
+    /// requests from now on: address, headers, tokens, authorities, timeouts, `parallel` and the like. `window`, and which
     /// tenants have a target, need a restart.
     ///
     /// # Errors
     /// Where the configuration cannot be used; the old one then stays.
     pub fn reload(&self, config: Config) -> Result<(), Error> {
         Endpoint::all(&config)?;
-        self.config.send_replace(config);
+        self.config.send_modify(|wanted| {
+            *wanted = Wanted { config, edition: wanted.edition + 1 };
+        });
         Ok(())
     }
 }

@@ -40,7 +40,7 @@ pub(super) struct Target {
     pub successes: u64,
     failures_in_row: usize,
     down: Option<Down>,
-    since: SystemTime,
+    since: Instant,
     last_error: Option<String>,
     /// Orion asked not to be called before.
     hold: Option<Instant>,
@@ -67,7 +67,7 @@ impl Target {
             successes: 0,
             failures_in_row: 0,
             down: None,
-            since: SystemTime::now(),
+            since: Instant::now(),
             last_error: None,
             hold: None,
             bucket: bucket(max_rate),
@@ -180,7 +180,7 @@ impl Target {
             let after =
                 humantime::format_duration(Duration::from_secs(down.began.elapsed().as_secs()));
             info!(target = self.name(), url = self.endpoint.url, %after, waiting, "Orion takes write-backs again");
-            self.since = SystemTime::now();
+            self.since = Instant::now();
         }
     }
 
@@ -206,7 +206,7 @@ impl Target {
         if let Some(down) = &mut self.down {
             down.goes_on(cause, config);
         } else {
-            self.since = SystemTime::now();
+            self.since = Instant::now();
             self.down = Some(Down::new(cause, config));
         }
         if known != Some(cause) {
@@ -260,15 +260,17 @@ impl Target {
     }
 
     pub(super) fn status(&self) -> TargetStatus {
+        let now = SystemTime::now();
         let next_try = self.down.as_ref().map(|down| {
             let at = self.hold.map_or(down.next_try, |hold| hold.max(down.next_try));
-            SystemTime::now() + at.saturating_duration_since(Instant::now())
+            now + at.saturating_duration_since(Instant::now())
         });
         TargetStatus {
             name: self.name().to_owned(),
             url: self.endpoint.url.clone(),
             up: self.is_up(),
-            since: self.since,
+            // By the clock as it is now: it may have been set since.
+            since: now.checked_sub(self.since.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH),
             last_error: self.last_error.clone(),
             next_try,
         }

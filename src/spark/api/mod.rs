@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -44,6 +44,8 @@ const UNPACKED_AT_ONCE: usize = 2;
 pub struct Api {
     /// Settings.
     pub config: Config,
+    /// Connections at a time.
+    pub connections: usize,
     /// The gateway's own id, for `/v1/gateways/{id}/…`.
     pub id: String,
     /// Who may do what.
@@ -74,7 +76,7 @@ impl Api {
         stop: CancellationToken,
     ) {
         let limits = Limits {
-            connections: self.config.max_connections,
+            connections: self.connections,
             handshake: self.config.body_timeout,
             head: self.config.max_wait.max(self.config.body_timeout),
             write: self.config.body_timeout,
@@ -166,6 +168,11 @@ impl Session {
         }
     }
 
+    /// Whether a request would be taken as that client's now too.
+    fn is_still(&self, who: &Identity, headers: &HeaderMap) -> bool {
+        self.api.access.load().identify(&self.client, headers).as_ref() == Some(who)
+    }
+
     fn grant(
         &self,
         who: &Identity,
@@ -181,8 +188,16 @@ impl Session {
     }
 
     async fn body(&self, request: Request<Incoming>) -> Result<(Bytes, Share), Refused> {
+        self.body_upto(request, self.api.config.max_body).await
+    }
+
+    async fn body_upto(
+        &self,
+        request: Request<Incoming>,
+        max_body: u64,
+    ) -> Result<(Bytes, Share), Refused> {
         let config = &self.api.config;
-        let max_body = usize::try_from(config.max_body).unwrap_or(usize::MAX);
+        let max_body = usize::try_from(max_body).unwrap_or(usize::MAX);
         let (deadline, budget) = (config.body_timeout, &self.api.budget);
         let body = serve::read_body(request.into_body(), max_body, deadline, budget).await;
         body.map_err(|error| Refused::new(error.answer(max_body, deadline)))

@@ -73,6 +73,9 @@ pub(super) fn staging_refused(error: &StagingError) -> Refused {
             });
             Refused::new(serve::json(StatusCode::GONE, &body))
         }
+        StagingError::Forgotten(_) => {
+            Refused::new(serve::refusal(StatusCode::GONE, "Forgotten", &error.to_string()))
+        }
         StagingError::Append(_) | StagingError::Mark(_) | StagingError::NotReady => {
             Refused::new(serve::busy(&error.to_string()))
         }

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use super::super::access::{Identity, On, Right};
 use super::super::query::Query;
 use super::super::records;
-use super::Session;
 use super::owner::Owner;
 use super::refusals::{Refused, bad_request, not_found, position_refused};
+use super::{Session, who_are_you};
 use crate::record::Sequence;
 use crate::serve::{self, Body};
 use crate::store::{Acknowledgement, Lease, Log, LogStatus, RemoteGateway};
@@ -143,6 +143,11 @@ impl Session {
         let bounds = &self.bounds;
         let answered = records::answer(&log, query, headers, bounds, &self.api.budget, &self.stop);
         let (answer, records, bytes) = answered.await;
+        // It may have waited long, and who was denied meanwhile gets nothing.
+        if !self.is_still(who, headers) {
+            return Ok(who_are_you());
+        }
+        self.grant(who, Right::Read, owner, Some(stream))?;
         self.api.metrics.sent(&Self::label(owner, stream), records, bytes);
         Ok(answer)
     }

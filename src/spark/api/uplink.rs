@@ -17,8 +17,13 @@ use crate::record::Sequence;
 use crate::serve::{self, Body};
 use crate::store::{self, Hole, Part};
 
-/// How many times its own length a body may unpack to.
-const LARGEST_RATIO: u64 = 16;
+/// Bytes of lines that are taken, for each of `spark.max_body`. A line is up to
+/// six times as long as the body in it: control characters are escaped.
+const LINES: u64 = 16;
+/// Bytes of frames that are taken, for each of those, and for the headers: a
+/// body that does not compress is longer packed, as text, than it was.
+const PACKED: u64 = 2;
+const HEADERS: u64 = 1 << 20;
 
 /// The query of what is handed over.
 struct Range {
@@ -63,7 +68,9 @@ impl Session {
         }
         let range = Range::parse(request.uri().query()).map_err(|e| bad_request(&e))?;
         let packed = is_packed(request.headers())?;
-        let (body, share) = self.body(request).await?;
+        // Any record whose body is within spark.max_body fits.
+        let most = self.api.config.max_body.saturating_mul(PACKED).saturating_add(HEADERS);
+        let (body, share) = self.body_upto(request, most).await?;
         let (epoch, from) = (range.epoch.clone(), range.from);
         let store = &self.api.store;
         if let Some(remote) = store.remote(name) {
@@ -81,6 +88,10 @@ impl Session {
             let made = store.replica_for(name, stream, &epoch).await;
             made.map_err(|error| replica_refused(&error))?
         };
+        // One that was not known before is heard of for the first time.
+        if let Some(remote) = store.remote(name) {
+            remote.hear();
+        }
         let records = parts.iter().map(|part| match part {
             Part::Group(group) => u64::from(group.header.count),
             Part::Hole(_) => 0,
@@ -96,8 +107,8 @@ impl Session {
     async fn unpack(&self, body: Bytes, packed: bool, range: Range) -> Result<Vec<Part>, Refused> {
         // Never closed.
         let _permit = self.unpacking.acquire().await;
-        let (max_bytes, level) =
-            (self.api.config.max_body * LARGEST_RATIO, self.api.compression_level);
+        let max_bytes = self.api.config.max_body.saturating_mul(LINES).saturating_add(HEADERS);
+        let level = self.api.compression_level;
         let parts = tokio::task::spawn_blocking(move || {
             let Range { from, until, holes, .. } = range;
             store::Incoming { body: &body, packed, from, until, holes, max_bytes, level }.parts()

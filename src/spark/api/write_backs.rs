@@ -17,7 +17,7 @@ use super::refusals::{
     Refused, bad_batch, bad_request, not_allowed, not_yours, position_refused, replica_refused,
     staging_refused,
 };
-use super::{Session, not_granted};
+use super::{Session, not_granted, who_are_you};
 use crate::serve::{self, Body};
 use crate::store::{Log, LogStatus};
 use crate::write_back::{Batch, PULLED, is_token};
@@ -80,13 +80,15 @@ impl Session {
         #[serde(deny_unknown_fields)]
         struct Commit {
             attempts: Vec<String>,
+            #[serde(default)]
+            once: bool,
         }
         let staging = self.staging(who, owner).await?;
         let batch = batch.ok_or_else(bad_batch)?;
         let (body, _share) = self.body(request).await?;
-        let Commit { attempts } = serde_json::from_slice(&body)
+        let Commit { attempts, once } = serde_json::from_slice(&body)
             .map_err(|error| bad_request(&format!("the body is {{\"attempts\":[…]}}: {error}")))?;
-        let committed = staging.commit(batch, attempts).await;
+        let committed = staging.commit(batch, attempts, once).await;
         committed.map(|done| self::done("committed", done)).map_err(|error| staging_refused(&error))
     }
 
@@ -145,6 +147,9 @@ impl Session {
         let (budget, bounds) = (&self.api.budget, &self.bounds);
         let answered = records::answer(&log, query, headers, bounds, budget, &self.stop);
         let (answer, records, bytes) = answered.await;
+        if !self.is_still(who, headers) {
+            return Ok(who_are_you());
+        }
         self.api.metrics.sent(&Self::label(owner, "write-backs"), records, bytes);
         Ok(answer)
     }

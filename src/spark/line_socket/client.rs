@@ -31,6 +31,8 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 enum End {
     /// It closed the connection, or the connection broke.
     Gone(String),
+    /// It was let in and would not be any more.
+    Expelled(String),
     /// It took nothing for too long.
     Stalled,
     /// The gateway stops; whole lines were sent.
@@ -43,12 +45,13 @@ struct Waiting {
     len: u64,
 }
 
-/// Serves a client to its end.
+/// Serves a client to its end; `expelled` says why it may not stay.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     socket: &Arc<Socket>,
     stream: S,
     wire: &Arc<Wire>,
     peer: &str,
+    expelled: impl Future<Output = String>,
     stop: &CancellationToken,
 ) {
     let id = socket.join(Arc::clone(wire));
@@ -56,12 +59,16 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let mut client = Client { socket, id, wire, chunk: Vec::new(), waiting: Vec::new() };
     let end = tokio::select! {
         why = closed(&mut reading) => End::Gone(why),
+        why = expelled => End::Expelled(why),
         end = client.send_all(&mut writing, stop) => end,
     };
     socket.leave(id, Instant::now());
     let listen = &socket.config.listen;
     match end {
         End::Gone(why) => info!(%listen, peer, why, "a line socket's client has gone"),
+        End::Expelled(why) => {
+            warn!(%listen, peer, why, "a line socket's client may read no more and was disconnected");
+        }
         End::Stalled => {
             let patience = humantime::format_duration(socket.config.patience).to_string();
             warn!(%listen, peer, patience, "a line socket's client took nothing; what it was sent comes again");

@@ -13,6 +13,7 @@ mod client;
 mod config;
 mod connection;
 mod form;
+mod guard;
 mod ledger;
 mod metrics;
 mod socket;
@@ -22,7 +23,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::HeaderMap;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -33,13 +33,13 @@ pub use config::{Clients, Config, Form, Window};
 pub use metrics::Metrics;
 pub use socket::Status;
 
-use super::access::{Access, On, Right};
+use super::Access;
 use crate::budget::Budget;
-use crate::serve::Client;
 use crate::store::{AppendError, PositionError, Store};
 use crate::tls::Acceptor;
 use crate::write_back::is_token;
 use connection::Wire;
+use guard::Guard;
 use socket::Socket;
 
 /// How long to wait before accepting again when the system refuses to.
@@ -48,7 +48,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A line socket, ready to run.
 pub struct LineSocket {
     socket: Arc<Socket>,
-    access: Arc<ArcSwap<Access>>,
+    guard: Guard,
 }
 
 /// Shows how a line socket fares.
@@ -95,11 +95,13 @@ impl Handle {
 
 impl LineSocket {
     /// Registers its consumer, so that records are kept for it from now on.
+    /// `gateway` is the name of this one, for the grants that name any.
     ///
     /// # Errors
     /// Where its stream or consumer cannot be made.
     pub async fn new(
         config: Config,
+        gateway: String,
         store: &Arc<Store>,
         budget: Budget,
         access: Arc<ArcSwap<Access>>,
@@ -124,8 +126,9 @@ impl LineSocket {
             })?
         };
         let metrics = metrics.of(stream, consumer);
+        let guard = Guard { access, gateway, stream: stream.clone() };
         let socket = Arc::new(Socket::new(config, log, budget, position, metrics));
-        Ok(Self { socket, access })
+        Ok(Self { socket, guard })
     }
 
     /// To look at it while it runs.
@@ -142,7 +145,8 @@ impl LineSocket {
         tls: Option<Arc<Acceptor>>,
         stop: CancellationToken,
     ) {
-        let Self { socket, access } = self;
+        let Self { socket, guard } = self;
+        let guard = Arc::new(guard);
         let clients = TaskTracker::new();
         let position = clients.spawn(Arc::clone(&socket).keep_position(stop.clone()));
         let room = Arc::new(Semaphore::new(socket.config.max_clients));
@@ -160,12 +164,12 @@ impl LineSocket {
                     continue;
                 }
             };
-            let (socket, access) = (Arc::clone(&socket), Arc::clone(&access));
+            let (socket, guard) = (Arc::clone(&socket), Arc::clone(&guard));
             let (tls, stop) = (tls.clone(), stop.clone());
             clients.spawn(async move {
                 let peer = address.to_string();
                 info!(listen = %socket.config.listen, peer, "a line socket's client has come");
-                if let Err(error) = greet(&socket, stream, tls, &access, &peer, &stop).await {
+                if let Err(error) = greet(&socket, stream, tls, &guard, &peer, &stop).await {
                     warn!(listen = %socket.config.listen, peer, error, "a line socket's client was refused");
                 }
                 drop(permit);
@@ -178,37 +182,38 @@ impl LineSocket {
     }
 }
 
-/// Learns who a client is, and serves it.
+/// Learns who a client is, and serves it as long as it may be served.
 async fn greet(
     socket: &Arc<Socket>,
     stream: TcpStream,
     tls: Option<Arc<Acceptor>>,
-    access: &ArcSwap<Access>,
+    guard: &Guard,
     peer: &str,
     stop: &CancellationToken,
 ) -> Result<(), String> {
     let patience = socket.config.patience;
     let (stream, wire) = Wire::of(stream, patience).map_err(|error| error.to_string())?;
     let Some(acceptor) = tls else {
-        client::serve(socket, stream, &wire, peer, stop).await;
+        client::serve(socket, stream, &wire, peer, std::future::pending(), stop).await;
         return Ok(());
     };
     let accepting = acceptor.accept(stream, patience);
     let Some(accepted) = stop.run_until_cancelled(accepting).await else { return Ok(()) };
     let (stream, known) = accepted.map_err(|error| error.to_string())?;
-    if socket.config.client_ca.is_some() {
-        let client = Client { address: None, name: known.name };
-        let access = access.load();
-        let who = access.identify(&client, &HeaderMap::new());
-        let who = who.ok_or("its certificate has no DNS name, or a denied one")?;
-        let on = On { stream: Some(socket.log.name()), ..On::default() };
-        if !access.may(&who, Right::Read, on) {
-            return Err(format!(
-                "{} is not granted \"read\" on this stream; see [[client]]",
-                who.0
-            ));
-        }
+    if socket.config.client_ca.is_none() {
+        client::serve(socket, stream, &wire, peer, std::future::pending(), stop).await;
+        return Ok(());
     }
-    client::serve(socket, stream, &wire, peer, stop).await;
+    let name = known.name.as_deref();
+    guard.lets_in(name)?;
+    let expelled = async {
+        tokio::select! {
+            why = guard.refuses(name) => why,
+            () = known.trust.cancelled() => {
+                "the authority that it was let in by is trusted no more".to_owned()
+            }
+        }
+    };
+    client::serve(socket, stream, &wire, peer, expelled, stop).await;
     Ok(())
 }

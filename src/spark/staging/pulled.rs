@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use tracing::{error, warn};
 
+use super::committed::Last;
 use super::{Ledger, MARK, Staging};
 use crate::record::{Line, Record, Sequence};
 use crate::store::{AppendError, PositionError};
@@ -175,16 +176,15 @@ impl Staging {
                 let settled = ledger.staged.keys().filter(settled).cloned();
                 settled.map(|batch| Entry::Abort { batch, attempts: Vec::new() }).collect()
             }
-            Entry::Commit { batch, attempts } => {
+            Entry::Commit { batch, attempts, once } => {
                 let batch = batch.over_a_relay();
-                let last = ledger.committed.get(&batch.query);
-                if last.is_some_and(|last| *last >= batch.batch) {
+                if ledger.committed.covers(&batch) {
                     // A relay that was wiped has committed it once more.
                     return Vec::new();
                 }
                 let attempts = attempts.into_iter().map(|one| one.attempt).collect();
                 let attempts = self.find_all(ledger, &batch, attempts);
-                vec![Entry::Commit { batch, attempts }]
+                vec![Entry::Commit { batch, attempts, once }]
             }
         }
     }
@@ -237,6 +237,11 @@ impl Staging {
             let earliest = self.log.bounds().next;
             self.log.acknowledge(PULLED, None, earliest, false).await?;
         }
+        for entry in step.entries.iter().flatten() {
+            if let Entry::Commit { batch, .. } = entry {
+                self.report_forgotten(ledger, batch).await?;
+            }
+        }
         let numbers = self.log.append(step.lines).await?;
         let mut committed = Vec::new();
         for (seq, entry) in numbers.zip(step.entries) {
@@ -252,7 +257,25 @@ impl Staging {
             ledger.apply(seq, entry);
         }
         for batch in committed {
-            self.mark(&batch.query, batch.batch).await?;
+            self.mark(ledger, &batch.query).await?;
+        }
+        if ledger.committed.are_many() {
+            self.forget_outlived(ledger).await;
+        }
+        Ok(())
+    }
+
+    /// The relay refuses what it has forgotten, and remembers no query longer
+    /// than its gateways do; one that was wiped takes a repeat for new.
+    async fn report_forgotten(&self, ledger: &Ledger, batch: &Batch) -> Result<(), TakeOverError> {
+        let is_remembered = ledger.committed.of(&batch.query).is_some();
+        if !is_remembered && self.log.knows_name(&batch.query).await? {
+            let Batch { query, batch } = batch;
+            error!(
+                query,
+                batch,
+                "a query comes back that was forgotten here, over a relay that was wiped: if this batch was committed before, it is applied twice; compare Orion with the job's results"
+            );
         }
         Ok(())
     }
@@ -260,10 +283,10 @@ impl Staging {
     /// Marks that could not be written when their commit was.
     async fn remember_commits(&self, ledger: &Ledger) -> Result<(), TakeOverError> {
         let marks = self.log.marks();
-        for (query, batch) in &ledger.committed {
+        for (query, last) in ledger.committed.iter() {
             let marked = marks.get(&format!("{MARK}{query}"));
-            if marked.and_then(|marked| marked.parse().ok()) != Some(*batch) {
-                self.mark(query, *batch).await?;
+            if marked.and_then(|marked| marked.parse::<Last>().ok()) != Some(*last) {
+                self.mark(ledger, query).await?;
             }
         }
         Ok(())

@@ -62,7 +62,7 @@ async fn a_commit_applies_its_rows_in_order_and_what_it_does_not_name_never() {
     let later = staged(2, "z", row(5)).await;
     let attempt = |attempt: &str, seq| Attempt { attempt: attempt.to_owned(), seq };
     let attempts = vec![attempt("y", second), attempt("x", first)];
-    gateway.append(Entry::Commit { batch: batch(1), attempts }).await;
+    gateway.append(Entry::Commit { batch: batch(1), attempts, once: false }).await;
     let running = gateway.run(config(&orion));
     let seen = soon(orion.requests(4)).await;
     let bodies: Vec<&str> = seen.iter().map(|seen| seen.body.as_str()).collect();
@@ -78,7 +78,7 @@ async fn a_commit_applies_its_rows_in_order_and_what_it_does_not_name_never() {
 
     // What is committed after a restart is still known.
     let attempts = vec![attempt("z", later)];
-    gateway.append(Entry::Commit { batch: batch(2), attempts }).await;
+    gateway.append(Entry::Commit { batch: batch(2), attempts, once: false }).await;
     let running = gateway.run(config(&orion));
     assert_eq!(soon(orion.requests(5)).await[4].body, value(5));
     running.idle().await;
