@@ -25,7 +25,9 @@ def main(arch, image, package, folder):
     folder.mkdir(parents=True)
     root = folder / "root.img"
     subprocess.run(["cp", "--sparse=always", Path(image) / "root.img", root], check=True)
-    machine = Machine(arch, image, folder / "run", [root, parcel(package, OLDER, folder)])
+    control = folder / "control.img"
+    control.write_bytes(bytes(1 << 20))
+    machine = Machine(arch, image, folder / "run", [root, parcel(package, OLDER, folder), control])
     box = Box(machine)
     is_own = arch == "amd64"
     steps = Journey.STEPS if is_own else Journey.SHORT

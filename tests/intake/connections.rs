@@ -95,7 +95,7 @@ async fn thousands_of_idle_connections_leave_it_answering() {
     let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     raise_open_files(most);
     // As a login shell or systemd starts it: few files to begin with.
-    let setup = Setup::new();
+    let setup = Setup::new().set("INTAKE__MAX_CONNECTIONS", "4096");
     let command = setup.shell("ulimit -S -n 1024 && exec \"$@\" run");
     let gateway = setup.start_as(command).await;
     let mut idle = Vec::new();
