@@ -56,7 +56,9 @@ async fn readers_that_take_nothing_hold_nobody_up() {
 
 #[tokio::test]
 async fn a_reader_that_takes_nothing_for_too_long_is_cut_off_and_its_memory_freed() {
-    let gateway = Setup::new().set("SPARK__BODY_TIMEOUT", "500ms").start().await;
+    // An answer larger than what the kernel holds for a reader.
+    let setup = Setup::new().set("BYTES_IN_FLIGHT", "16MiB");
+    let gateway = setup.set("SPARK__BODY_TIMEOUT", "500ms").start().await;
     fill_large(&gateway, 60).await;
     let mut slow = connect(&gateway, 4096).await;
     let path = "/v1/streams/default/records?from=0&max_bytes=100000000";
