@@ -50,7 +50,17 @@ struct Down {
     failures: u32,
     next_try: Instant,
     is_probed: bool,
+    /// Something changed while it was tried, which may have come too late for
+    /// that try.
+    is_changed: bool,
     told: Option<Cause>,
+}
+
+impl Down {
+    fn new(now: Instant) -> Self {
+        let (failures, is_probed, is_changed) = (0, false, false);
+        Self { began: now, failures, next_try: now, is_probed, is_changed, told: None }
+    }
 }
 
 /// What a status tells of the line.
@@ -72,8 +82,7 @@ impl Line {
     pub(super) fn new(url: &str) -> Self {
         let now = Instant::now();
         // Not up before it has answered; the first try is now.
-        let down = Down { began: now, failures: 0, next_try: now, is_probed: false, told: None };
-        let state = State { down: Some(down), since: now, last_error: None };
+        let state = State { down: Some(Down::new(now)), since: now, last_error: None };
         Self {
             url: Mutex::new(url.to_owned()),
             state: Mutex::new(state),
@@ -122,6 +131,7 @@ impl Line {
         url.clone_into(&mut self.url.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(down) = &mut self.state().down {
             down.next_try = Instant::now();
+            down.is_changed = down.is_probed;
         }
         self.changed.notify_waiters();
     }
@@ -158,10 +168,8 @@ impl Line {
         if state.down.is_none() {
             state.since = now;
         }
-        let fresh =
-            || Down { began: now, failures: 0, next_try: now, is_probed: false, told: None };
         let was_up = state.down.is_none();
-        let down = state.down.get_or_insert_with(fresh);
+        let down = state.down.get_or_insert_with(|| Down::new(now));
         if is_probe {
             down.is_probed = false;
         } else if !was_up {
@@ -169,6 +177,7 @@ impl Line {
             return;
         }
         let wait = match cause {
+            _ if std::mem::take(&mut down.is_changed) => Duration::ZERO,
             Cause::Unreachable => backoff::wait(down.failures, MIN_WAIT, MAX_WAIT),
             Cause::Refused => REFUSED_WAIT / 2 + backoff::within(REFUSED_WAIT / 2),
         };
@@ -232,5 +241,24 @@ impl Drop for Pass<'_> {
             down.is_probed = false;
             self.line.changed.notify_waiters();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_while_a_try_is_under_way_is_tried_at_once() {
+        let line = Line::new("https://relay:8443");
+        let probe = line.pass().await;
+        line.try_now("https://relay:8443");
+        probe.down(Cause::Refused, "an unknown certificate");
+        let begun = Instant::now();
+        let probe = line.pass().await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        probe.down(Cause::Refused, "an unknown certificate");
+        let _probe = line.pass().await;
+        assert!(begun.elapsed() >= REFUSED_WAIT / 2, "{:?}", begun.elapsed());
     }
 }
