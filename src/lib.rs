@@ -25,6 +25,7 @@ pub mod passed_sockets;
 pub mod pki;
 pub mod record;
 pub mod serve;
+pub mod signals;
 pub mod spark;
 pub mod status;
 pub mod store;

@@ -1,14 +1,14 @@
-//! The gateway's tasks: signals, an orderly end with a deadline, and an end of
-//! the process where a task ends that should not.
+//! The gateway's tasks: an orderly end with a deadline, and an end of the process
+//! where a task ends that should not.
 
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::boxed::boxed;
+use crate::signals::{Asked, Signals};
 use crate::systemd;
 
 /// Why the tasks ended.
@@ -17,9 +17,6 @@ pub enum Ended {
     /// A task ended by itself, which none should.
     #[error("{0} ended unexpectedly; the gateway stops so that it is started anew")]
     Unexpectedly(String),
-    /// The system refused to tell of signals.
-    #[error("cannot listen for signals: {0}")]
-    Signals(String),
 }
 
 /// Tasks that run until they are told to stop.
@@ -30,8 +27,7 @@ pub struct Supervisor {
 
 /// What happened while the tasks were waited for.
 enum Event {
-    Stop(&'static str),
-    Reload,
+    Asked(Asked),
     Ended(String),
 }
 
@@ -65,19 +61,16 @@ impl Supervisor {
     /// Where a task ended before it was told to.
     pub async fn run(
         mut self,
+        mut signals: Signals,
         drain: Duration,
         longest: Duration,
         reload: impl Fn(),
         close: impl Future<Output = ()>,
     ) -> Result<(), Ended> {
-        let signals = |kind| signal(kind).map_err(|error| Ended::Signals(error.to_string()));
-        let mut terminate = signals(SignalKind::terminate())?;
-        let mut interrupt = signals(SignalKind::interrupt())?;
-        let mut hang_up = signals(SignalKind::hangup())?;
         let ended = loop {
-            match self.next(&mut terminate, &mut interrupt, &mut hang_up).await {
-                Event::Reload => reload(),
-                Event::Stop(signal) => {
+            match self.next(&mut signals).await {
+                Event::Asked(Asked::Reload) => reload(),
+                Event::Asked(Asked::Stop(signal)) => {
                     info!(signal, "stopping");
                     break Ok(());
                 }
@@ -104,22 +97,14 @@ impl Supervisor {
         };
         tokio::select! {
             () = ending => {}
-            _ = terminate.recv() => at_once(),
-            _ = interrupt.recv() => at_once(),
+            () = signals.stop() => at_once(),
         }
         ended
     }
 
-    async fn next(
-        &mut self,
-        terminate: &mut Signal,
-        interrupt: &mut Signal,
-        hang_up: &mut Signal,
-    ) -> Event {
+    async fn next(&mut self, signals: &mut Signals) -> Event {
         tokio::select! {
-            _ = terminate.recv() => Event::Stop("SIGTERM"),
-            _ = interrupt.recv() => Event::Stop("SIGINT"),
-            _ = hang_up.recv() => Event::Reload,
+            asked = signals.next() => Event::Asked(asked),
             Some(ended) = self.tasks.join_next() => Event::Ended(match ended {
                 Ok(name) => name.to_owned(),
                 Err(error) => error.to_string(),

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use tokio::sync::Notify;
@@ -29,6 +29,7 @@ use crate::orion::intake::Intake;
 use crate::orion::{IntakeMetrics, replay};
 use crate::passed_sockets::PassedSockets;
 use crate::serve::Limits;
+use crate::signals::Signals;
 use crate::spark::api::Api;
 use crate::spark::line_socket::{self, LineSocket};
 use crate::spark::{Access, Outboxes, PassThrough, SparkMetrics, Staging};
@@ -101,6 +102,8 @@ pub async fn run(
     let stop = tasks.stop_token();
     systemd::patience(PATIENCE * config.store.stuck_after);
     let _watchdog = Watchdog::start(health, held, move || watched.busy(&stop))?;
+    // Before anyone is told that it runs: from then on a stop is an orderly one.
+    let signals = Signals::listen().context("cannot listen for signals")?;
 
     info!(version = build::LONG_VERSION, id = config.id(), intake = %addresses.intake, spark = %addresses.spark, admin = %addresses.admin, data_dir = %config.data_dir.display(), "ready");
     if let Some(path) = &config.addresses_file {
@@ -120,7 +123,7 @@ pub async fn run(
         }
     };
     let (drain, longest) = (config.drain_timeout, config.drain_timeout + CLOSE_DEADLINE + MARGIN);
-    let ended = tasks.run(drain, longest, reload, close).await;
+    let ended = tasks.run(signals, drain, longest, reload, close).await;
     let _ = std::fs::remove_file(config.admin_socket());
     if let Some(log) = store.broken() {
         bail!("log {log} ended unexpectedly; what was acknowledged is on the disk");

@@ -27,23 +27,36 @@ pub struct Setup {
 
 /// A running gateway.
 pub struct Gateway {
-    setup: Setup,
-    child: Child,
+    process: Process,
     pub intake: SocketAddr,
     pub spark: SocketAddr,
     pub admin: SocketAddr,
     pub line_sockets: Vec<SocketAddr>,
 }
 
-/// A gateway that does not listen yet.
-pub struct Starting {
+/// A gateway that may not listen yet.
+pub struct Process {
     setup: Setup,
     child: Child,
 }
 
-impl Starting {
+impl Process {
     pub fn pid(&self) -> u32 {
         self.child.id().unwrap()
+    }
+
+    /// Sends a signal, by its name: `STOP`, `HUP`.
+    pub fn signal(&self, signal: &str) {
+        let sent = std::process::Command::new("kill")
+            .args([format!("-{signal}"), self.pid().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ends(mut self) -> (Setup, ExitStatus) {
+        let ended = tokio::time::timeout(DEADLINE, self.child.wait()).await;
+        (self.setup, ended.expect("the gateway does not stop").unwrap())
     }
 
     /// kill -9; `then` is done once it can do nothing any more, and may be
@@ -162,7 +175,7 @@ impl Setup {
         self,
         mut command: Command,
         ended: impl Future<Output = ()>,
-    ) -> Result<Gateway, Starting> {
+    ) -> Result<Gateway, Process> {
         let _ = std::fs::remove_file(self.addresses_file());
         let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
         let mut child = command
@@ -176,13 +189,14 @@ impl Setup {
             addresses = self.wait_for_addresses(&mut child) => Some(addresses),
             () = ended => None,
         };
-        let Some(addresses) = addresses else { return Err(Starting { setup: self, child }) };
+        let process = Process { setup: self, child };
+        let Some(addresses) = addresses else { return Err(process) };
         let address = |name: &str| addresses[name].as_str().unwrap().parse().unwrap();
         let (intake, spark, admin) = (address("intake"), address("spark"), address("admin"));
         let line_sockets = addresses["line_sockets"].as_array().into_iter().flatten();
         let line_sockets =
             line_sockets.map(|address| address.as_str().unwrap().parse().unwrap()).collect();
-        Ok(Gateway { setup: self, child, intake, spark, admin, line_sockets })
+        Ok(Gateway { process, intake, spark, admin, line_sockets })
     }
 
     async fn wait_for_addresses(&self, child: &mut Child) -> Value {
@@ -234,23 +248,20 @@ impl Gateway {
     }
 
     pub fn setup(&self) -> &Setup {
-        &self.setup
+        &self.process.setup
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id().unwrap()
+        self.process.pid()
     }
 
     pub fn log(&self) -> String {
-        self.setup.log()
+        self.process.setup.log()
     }
 
     /// Sends a signal, by its name: `STOP`, `HUP`.
     pub fn signal(&self, signal: &str) {
-        let sent = std::process::Command::new("kill")
-            .args([format!("-{signal}"), self.pid().to_string()])
-            .status();
-        assert!(sent.unwrap().success());
+        self.process.signal(signal);
     }
 
     /// kill -9.
@@ -258,9 +269,9 @@ impl Gateway {
         self.kill_and(|| {}).await
     }
 
-    /// As [`Starting::kill_and`].
+    /// As [`Process::kill_and`].
     pub async fn kill_and(self, then: impl FnOnce()) -> Setup {
-        Starting { setup: self.setup, child: self.child }.kill_and(then).await
+        self.process.kill_and(then).await
     }
 
     /// SIGTERM; returns how it ended.
@@ -270,14 +281,13 @@ impl Gateway {
     }
 
     /// Waits until it ends by itself.
-    pub async fn ends(mut self) -> (Setup, ExitStatus) {
-        let ended = tokio::time::timeout(DEADLINE, self.child.wait()).await;
-        (self.setup, ended.expect("the gateway does not stop").unwrap())
+    pub async fn ends(self) -> (Setup, ExitStatus) {
+        self.process.ends().await
     }
 
     /// A client of the Spark API with the gateway's own client certificate.
     pub fn spark_client(&self) -> reqwest::Client {
-        let pki = self.setup.data_dir().join("pki");
+        let pki = self.process.setup.data_dir().join("pki");
         let (cert, key) = (pki.join("client.pem"), pki.join("client.key"));
         self.spark_client_with(Some((&cert, &key)))
     }
@@ -288,14 +298,14 @@ impl Gateway {
 
     /// One whose requests fail after so long.
     pub fn impatient_spark_client(&self, patience: Duration) -> reqwest::Client {
-        let pki = self.setup.data_dir().join("pki");
+        let pki = self.process.setup.data_dir().join("pki");
         let (cert, key) = (pki.join("client.pem"), pki.join("client.key"));
         self.spark_client_builder(Some((&cert, &key))).timeout(patience).build().unwrap()
     }
 
     fn spark_client_builder(&self, identity: Option<(&Path, &Path)>) -> reqwest::ClientBuilder {
         tls::install_provider();
-        let ca = self.setup.data_dir().join("pki/ca.pem");
+        let ca = self.process.setup.data_dir().join("pki/ca.pem");
         let tls = tls::client_config(Some(&ca), identity).unwrap();
         reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy()
     }

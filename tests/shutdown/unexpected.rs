@@ -27,6 +27,31 @@ async fn a_second_signal_ends_it_at_once_and_loses_nothing() {
     assert_eq!(gateway.records("default", 0).await.len(), 1);
 }
 
+/// What is told of the addresses goes into a pipe, which holds the start up in
+/// the moment before anyone knows that the gateway runs.
+#[tokio::test]
+async fn a_stop_and_a_reload_in_the_moment_of_the_start_are_heard() {
+    let setup = Setup::new();
+    let pipe = setup.folder().join("addresses.new");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let (command, log) = (setup.command(["run"]), setup.log_file());
+    let says_ready = async move {
+        while !std::fs::read_to_string(&log).is_ok_and(|log| log.contains(" ready")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let Err(process) = setup.start_unless(command, says_ready).await else {
+        panic!("it told its addresses into a pipe that nobody reads")
+    };
+    process.signal("HUP");
+    process.signal("TERM");
+    // To write too, so that this waits for nobody where the gateway has ended.
+    let _reader = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+    let (setup, ended) = process.ends().await;
+    assert!(ended.success(), "{ended:?}\n{}", setup.log());
+}
+
 #[tokio::test]
 async fn a_gateway_that_cannot_listen_says_so_and_fails() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
