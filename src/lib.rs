@@ -32,6 +32,7 @@ pub mod store;
 pub mod supervise;
 pub mod systemd;
 pub mod telemetry;
+pub mod timestamp;
 pub mod tls;
 pub mod units;
 pub mod uplink;

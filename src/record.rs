@@ -28,6 +28,8 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::timestamp;
+
 /// The number of a record in its log: given out once in an epoch, never reused.
 pub type Sequence = u64;
 
@@ -87,7 +89,7 @@ pub enum DecodeError {
     Base64(#[from] base64::DecodeError),
     /// A `received` that is not RFC 3339.
     #[error("not a time: {0}")]
-    Time(#[from] humantime::TimestampError),
+    Time(#[from] timestamp::Error),
     /// Neither `body` nor `body_base64`.
     #[error("a record without a body")]
     NoBody,
@@ -167,7 +169,7 @@ pub fn stamp_of(line: &[u8]) -> Option<(Sequence, u64)> {
     serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
     let is_number = !seq.is_empty() && seq.bytes().all(|byte| byte.is_ascii_digit());
     let seq = if is_number { seq.parse().ok()? } else { return None };
-    Some((seq, trusted_ms(humantime::parse_rfc3339(received).ok()?)))
+    Some((seq, trusted_ms(timestamp::parse(received).ok()?)))
 }
 
 impl From<&Notification> for Line {
@@ -216,7 +218,7 @@ impl Record {
         Ok(Self {
             seq: stored.seq,
             notification: Notification {
-                received: humantime::parse_rfc3339(&stored.received)?,
+                received: timestamp::parse(&stored.received)?,
                 method: stored.method.into_owned(),
                 path: stored.path.into_owned(),
                 headers,
@@ -427,7 +429,7 @@ mod tests {
     fn a_line_has_the_documented_form() {
         let headers = [("fiware-service", &b"plant1"[..])];
         let line = Line::encode(
-            humantime::parse_rfc3339("2026-11-22T10:55:08.123456Z").unwrap(),
+            timestamp::parse("2026-11-22T10:55:08.123456Z").unwrap(),
             "POST",
             "/notify/press?x=1",
             &headers,

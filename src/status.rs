@@ -35,7 +35,7 @@ pub struct Status {
     /// Its process; none where the store was looked at without one.
     pub pid: Option<u32>,
     /// When it was started.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::timestamp::option")]
     pub started: Option<SystemTime>,
     /// Its streams, by name.
     pub streams: Vec<StreamStatus>,

@@ -64,7 +64,7 @@ pub struct Certificate {
     #[serde(default)]
     pub used_as: String,
     /// When it ends; none where that cannot be read.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::timestamp::option")]
     pub not_after: Option<SystemTime>,
     /// Whether there is anything to care about.
     #[serde(default)]
@@ -79,7 +79,7 @@ pub struct ClientCertificate {
     /// The name in it.
     pub client: String,
     /// When it ends.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::timestamp")]
     pub not_after: SystemTime,
     /// Whether there is anything to care about.
     pub concern: Option<Concern>,

@@ -19,7 +19,7 @@ pub struct Status {
     /// Whether it takes records.
     pub up: bool,
     /// Since when it does, or not.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::timestamp")]
     pub since: SystemTime,
     /// What went wrong last.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -17,8 +17,9 @@ async fn refused(orion: &OrionStandIn, count: u64) -> Gateway {
         let body = json!({ "setpoint": { "type": "Number", "value": 180 } }).to_string();
         let patch = client.patch(url).header("content-type", "application/json");
         assert_eq!(patch.body(body).send().await.unwrap().status(), 204);
+        // One after the other: between entities there is no order.
+        until(&gateway, n + 1).await;
     }
-    until(&gateway, count).await;
     gateway
 }
 

@@ -38,7 +38,7 @@ pub struct DeadLetter {
     /// Where it stood in the write-back log.
     pub write_back: Place,
     /// When it came here.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::timestamp")]
     pub time: SystemTime,
 }
 

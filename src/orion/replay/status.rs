@@ -23,7 +23,7 @@ pub struct Status {
     /// Requests in flight.
     pub in_flight: usize,
     /// When the oldest waiting write-back came.
-    #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "crate::timestamp::option", skip_serializing_if = "Option::is_none")]
     pub oldest_waiting: Option<SystemTime>,
     /// The default target first.
     pub targets: Vec<TargetStatus>,
@@ -39,13 +39,13 @@ pub struct TargetStatus {
     /// Whether it takes write-backs.
     pub up: bool,
     /// Since when it is up, or not.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "crate::timestamp")]
     pub since: SystemTime,
     /// What went wrong last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     /// When it is tried again, where it is not up.
-    #[serde(default, with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "crate::timestamp::option", skip_serializing_if = "Option::is_none")]
     pub next_try: Option<SystemTime>,
 }
 

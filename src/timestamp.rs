@@ -1,0 +1,108 @@
+//! Points in time as text, as RFC 3339 has them. They are read here and not by
+//! `humantime`, which knows none after January 2038 where `usize` has 32 bits.
+//!
+//! For `#[serde(with = "crate::timestamp")]`, and `crate::timestamp::option`.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Deserializer, Serializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A text that is no point in time.
+pub type Error = time::error::Parse;
+
+/// Reads one.
+///
+/// # Errors
+/// Where the text is not RFC 3339.
+pub fn parse(text: &str) -> Result<SystemTime, Error> {
+    Ok(OffsetDateTime::parse(text, &Rfc3339)?.into())
+}
+
+/// Writes one, with as many digits of a second as it has.
+///
+/// # Errors
+/// Those of the serializer.
+pub fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339(*time))
+}
+
+/// Reads one.
+///
+/// # Errors
+/// Where it is not RFC 3339.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+    let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+    parse(&text).map_err(serde::de::Error::custom)
+}
+
+/// One that may not be there.
+pub mod option {
+    use super::{Deserialize, Deserializer, Serializer, SystemTime};
+
+    /// Writes it, or null.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(
+        time: &Option<SystemTime>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => super::serialize(time, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    /// Reads it, or null.
+    ///
+    /// # Errors
+    /// Where it is neither.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SystemTime>, D::Error> {
+        let text = Option::<std::borrow::Cow<str>>::deserialize(deserializer)?;
+        text.map(|text| super::parse(&text).map_err(serde::de::Error::custom)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use serde::Serialize;
+
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Certificate {
+        #[serde(with = "super")]
+        not_after: SystemTime,
+        #[serde(default, with = "super::option")]
+        renewed: Option<SystemTime>,
+    }
+
+    #[test]
+    fn times_after_january_2038_are_read_as_they_were_written() {
+        for seconds in [0, 1_795_000_000, 1 << 31, 1 << 32, 253_402_300_799] {
+            for nanos in [0, 123_456_000, 999_999_999] {
+                let not_after = UNIX_EPOCH + Duration::new(seconds, nanos);
+                for renewed in [None, Some(not_after)] {
+                    let written = Certificate { not_after, renewed };
+                    let text = serde_json::to_string(&written).unwrap();
+                    let read: Certificate = serde_json::from_str(&text).unwrap();
+                    assert_eq!(read, written, "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_an_error() {
+        for text in ["", "2026", "2026-11-26", "2026-13-26T00:00:00Z", "26 November", "\u{0}"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(serde_json::from_str::<Certificate>(r#"{"not_after":1}"#).is_err());
+    }
+}
