@@ -288,6 +288,9 @@ pub fn rows(lines: &[u8]) -> impl Iterator<Item = Result<Request, EntryError>> {
     })
 }
 
+/// Most headers of a request: as many as the intake and the pass-through take.
+pub const MAX_HEADERS: usize = 100;
+
 /// Whether `text` may name a query or an attempt: it stands in a path.
 #[must_use]
 pub fn is_token(text: &str) -> bool {

@@ -31,7 +31,7 @@ use crate::health::{Job, Jobs};
 use crate::ngsi;
 use crate::record::Sequence;
 use crate::store::{AppendError, Log, PositionError, ReadError};
-use crate::write_back::{self, Batch, Entry, EntryError, PULLED, STAGED};
+use crate::write_back::{self, Batch, Entry, EntryError, MAX_HEADERS, PULLED, STAGED};
 use ledger::Ledger;
 
 /// How long the start-up scan may keep a request waiting.
@@ -82,6 +82,9 @@ pub(super) enum StagingError {
     /// A row is no write to Orion. Reject.
     #[error("row {row}: {method} {path} is no write of NGSIv2 or NGSI-LD")]
     NoWrite { row: usize, method: String, path: String },
+    /// A row has too many headers. Reject.
+    #[error("row {row}: {headers} headers, and at most {MAX_HEADERS} are taken")]
+    TooManyHeaders { row: usize, headers: usize },
     /// An attempt is not staged: it expired, or never was. Reject; stage anew.
     #[error("attempts that are not staged (any more): {}", .0.join(", "))]
     NotStaged(Vec<String>),
@@ -362,6 +365,10 @@ pub(super) fn check_rows(rows: &[u8]) -> Result<(), StagingError> {
         if !is_write {
             let (method, path) = (row.method, row.path);
             return Err(StagingError::NoWrite { row: at + 1, method, path });
+        }
+        if row.headers.len() > MAX_HEADERS {
+            let headers = row.headers.len();
+            return Err(StagingError::TooManyHeaders { row: at + 1, headers });
         }
     }
     Ok(())

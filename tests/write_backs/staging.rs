@@ -156,7 +156,12 @@ async fn an_abort_drops_what_is_staged_over_restarts_too() {
 #[tokio::test]
 async fn a_row_that_is_no_write_is_refused_while_somebody_is_there_to_hear_it() {
     let (orion, _gateway, spark) = started().await;
+    let many: serde_json::Map<_, _> = (0..101).map(|n| (format!("x-{n}"), "1".into())).collect();
     for (row, told) in [
+        (
+            json!({"method": "PATCH", "path": "/v2/entities/a/attrs", "headers": many}),
+            "101 headers",
+        ),
         (json!({"method": "GET", "path": "/v2/entities"}), "no write"),
         (json!({"method": "DELETE", "path": "/admin"}), "no write"),
         (json!({"path": "/v2/entities"}), "row 2"),

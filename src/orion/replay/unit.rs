@@ -12,7 +12,7 @@ use super::endpoint::Endpoint;
 use crate::ngsi::{self, Access, MAX_BODY, Targets, WriteRequest};
 use crate::orion::dead_letters::{DeadLetter, Entity, LetterRequest, MAX_ANSWER, Place};
 use crate::record::Sequence;
-use crate::write_back::Request;
+use crate::write_back::{MAX_HEADERS, Request};
 
 /// Where a unit stands: entry, attempt in its commit, row, part. Their order
 /// is the order of the write-backs.
@@ -201,7 +201,7 @@ pub(super) fn contents(
         return unfit("there is no target for it", request);
     };
     let Some(headers) = effective_headers(&request, endpoint) else {
-        return unfit("one of its headers is not allowed in HTTP", request);
+        return unfit("its headers are not allowed in HTTP, or too many", request);
     };
     let whole = WriteRequest::new(method, request.path, headers, request.body);
     let parts = ngsi::split(&whole, MAX_BODY);
@@ -228,8 +228,11 @@ fn route(request: &Request, endpoints: &[std::sync::Arc<Endpoint>]) -> usize {
 }
 
 /// Its own headers that are for Orion, and the static ones that it lacks;
-/// `None` where one is not allowed in HTTP.
+/// `None` where one is not allowed in HTTP, or there are more than anybody takes.
 fn effective_headers(request: &Request, endpoint: &Endpoint) -> Option<HeaderMap> {
+    if request.headers.len() > MAX_HEADERS {
+        return None;
+    }
     let mut headers = HeaderMap::new();
     for (name, value) in &request.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;

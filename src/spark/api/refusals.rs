@@ -66,7 +66,9 @@ pub(super) fn position_refused(log: &Log, error: &PositionError) -> Refused {
 
 pub(super) fn staging_refused(error: &StagingError) -> Refused {
     match error {
-        StagingError::Row(_) | StagingError::NoWrite { .. } => bad_request(&error.to_string()),
+        StagingError::Row(_)
+        | StagingError::NoWrite { .. }
+        | StagingError::TooManyHeaders { .. } => bad_request(&error.to_string()),
         StagingError::NotStaged(attempts) => {
             let body = json!({
                 "error": "Gone", "description": error.to_string(), "attempts": attempts,
