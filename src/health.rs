@@ -90,6 +90,27 @@ impl Judge {
     }
 }
 
+/// The longest wait that was allowed since the start: what began under an
+/// earlier configuration keeps its own.
+#[derive(Debug, Default)]
+pub struct LongestWait(Mutex<Duration>);
+
+impl LongestWait {
+    /// Takes in what is allowed now. Asked at each look.
+    pub fn with(&self, allowed: Duration) -> Duration {
+        let mut longest = lock(&self.0);
+        *longest = allowed.max(*longest);
+        *longest
+    }
+}
+
+/// The patience with who may also wait for another's answer: half of it is
+/// longer than that wait, so that the wait alone is never a standstill.
+#[must_use]
+pub fn patience_and_wait(patience: Duration, wait: Duration) -> Duration {
+    patience.saturating_add(wait.saturating_mul(2))
+}
+
 /// What the last look found; shared by who looks and who tells of it.
 #[derive(Clone, Default)]
 pub struct Health(Arc<Mutex<Vec<Standstill>>>);

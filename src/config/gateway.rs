@@ -221,6 +221,23 @@ impl Settings {
             // It only shows, but it shows everything.
             tracing::warn!(listen = %config.admin.listen, "the admin listener is not on loopback");
         }
+        self.contradictions_of_store(&mut object);
+        found
+    }
+}
+
+impl Settings {
+    fn contradictions_of_line_sockets(&self, object: &mut impl FnMut(&str, &str, &str)) {
+        let sockets = &self.config.line_socket;
+        for (at, socket) in sockets.iter().enumerate() {
+            object_to_line_socket(socket, &sockets[..at], |key, message, hint| {
+                object(&format!("line_socket[{at}].{key}"), message, hint);
+            });
+        }
+    }
+
+    fn contradictions_of_store(&self, object: &mut impl FnMut(&str, &str, &str)) {
+        let config = &self.config;
         if config.store.segment_bytes < 1 << 20 {
             object("store.segment_bytes", "smaller than a segment can be", "write 1MiB or more");
         }
@@ -234,17 +251,12 @@ impl Settings {
                 "write 2s or more; 30s suits SD cards too",
             );
         }
-        found
-    }
-}
-
-impl Settings {
-    fn contradictions_of_line_sockets(&self, object: &mut impl FnMut(&str, &str, &str)) {
-        let sockets = &self.config.line_socket;
-        for (at, socket) in sockets.iter().enumerate() {
-            object_to_line_socket(socket, &sockets[..at], |key, message, hint| {
-                object(&format!("line_socket[{at}].{key}"), message, hint);
-            });
+        if config.store.gather > config.store.stuck_after / 4 {
+            object(
+                "store.gather",
+                "a log that waits so long would be taken for one that stands still",
+                "write at most a quarter of store.stuck_after",
+            );
         }
     }
 

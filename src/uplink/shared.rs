@@ -12,7 +12,7 @@ use super::metrics::Metrics;
 use super::status::Streams;
 use super::{Error, Parts};
 use crate::budget::Budget;
-use crate::health::Jobs;
+use crate::health::{Jobs, LongestWait};
 use crate::store::Store;
 
 /// Streams that may send at a time: while the relay stores what one sent,
@@ -32,6 +32,7 @@ pub(super) struct Shared {
     pub metrics: Metrics,
     /// Requests under way.
     pub requests: Jobs,
+    pub longest_timeout: LongestWait,
     /// Reading and storing under way.
     pub steps: Jobs,
 }
@@ -51,6 +52,7 @@ impl Shared {
             streams: Streams::default(),
             metrics,
             requests: Jobs::default(),
+            longest_timeout: LongestWait::default(),
             steps: Jobs::default(),
         })
     }

@@ -49,12 +49,13 @@ stream = "a/b"
 }
 
 #[tokio::test]
-async fn shares_and_rates_that_would_send_nothing_are_refused() {
+async fn settings_that_would_keep_it_from_working_are_refused() {
     for (setting, value, said) in [
         ("SPARK__LIVE_SHARE", "0.95", "a number from 0 to 0.9"),
         ("SPARK__LIVE_SHARE", "-0.1", "a number from 0 to 0.9"),
         ("SPARK__DRAIN_RATE", "0", "leave it out for no limit"),
         ("ORION__MAX_RATE", "0", "a number above 0"),
+        ("STORE__GATHER", "8s", "at most a quarter of store.stuck_after"),
     ] {
         let setup = Setup::new().set(setting, value);
         let checked = run(&setup, &["check"]).await;

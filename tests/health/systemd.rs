@@ -61,6 +61,27 @@ async fn a_gateway_with_nothing_to_do_is_well_for_longer_than_anything_may_stand
     assert!(gateway.stop().await.1.success());
 }
 
+/// Longer than half of what anything may stand still.
+#[tokio::test]
+async fn an_orion_that_takes_a_request_and_never_answers_is_no_standstill() {
+    let orion = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", orion.local_addr().unwrap());
+    let mut manager = Manager::new();
+    let setup = Setup::new().set("STORE__STUCK_AFTER", "4s").set("ORION__TIMEOUT", "12s");
+    let gateway = manager.start(setup.set("ORION__URL", &url)).await;
+    let url = gateway.spark_url("/v2/entities/urn:Press:1/attrs");
+    let patch = gateway.spark_client().patch(url).header("content-type", "application/json");
+    let body = r#"{"setpoint":{"type":"Number","value":180}}"#;
+    assert_eq!(patch.body(body).send().await.unwrap().status(), 204);
+    let _first = orion.accept().await.unwrap();
+    let second = orion.accept();
+    tokio::pin!(second);
+    while tokio::time::timeout(Duration::ZERO, &mut second).await.is_err() {
+        let told = manager.hears_within(WATCHDOG).await;
+        assert!(told.is_some(), "systemd would have ended it\n{}", gateway.log());
+    }
+}
+
 #[tokio::test]
 async fn a_process_that_was_stopped_for_a_while_goes_on() {
     let mut manager = Manager::new();

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::Error;
 use super::config::Config;
 use super::endpoint::Endpoint;
-use crate::health::{Busy, Jobs};
+use crate::health::{Busy, Jobs, LongestWait, patience_and_wait};
 use crate::record::Sequence;
 use crate::store::Log;
 use crate::write_back::APPLIED;
@@ -73,6 +73,7 @@ pub struct Handle {
     pub(super) config: watch::Sender<Wanted>,
     /// Requests to Orion.
     pub(super) attempts: Jobs,
+    longest_timeout: Arc<LongestWait>,
 }
 
 impl Handle {
@@ -85,6 +86,7 @@ impl Handle {
             write_backs,
             config: watch::Sender::new(Wanted { config, edition: 0 }),
             attempts: Jobs::default(),
+            longest_timeout: Arc::default(),
         }
     }
 
@@ -107,8 +109,9 @@ impl Handle {
     /// What has work: a request to Orion must end within its timeout, and
     /// then be taken in within `patience`.
     pub fn busy(&self, patience: Duration, busy: &mut Vec<Busy>) {
+        let timeout = self.longest_timeout.with(self.config.borrow().config.timeout);
         if let Some(step) = self.attempts.step() {
-            let patience = patience + self.config.borrow().config.timeout;
+            let patience = patience_and_wait(patience, timeout);
             busy.push(Busy { part: "the replay to Orion".to_owned(), step, patience });
         }
     }
