@@ -110,7 +110,7 @@ impl Line {
         let mut out = Vec::with_capacity(320 + body.len() + body.len() / 4);
         out.extend_from_slice(b"\"received\":\"");
         // Writing to a Vec cannot fail.
-        let _ = write!(out, "{}", humantime::format_rfc3339_micros(received));
+        let _ = write!(out, "{}", timestamp::micros(received));
         out.push(b'"');
         let received_ms = trusted_ms(received);
         if received_ms == 0 {

@@ -3,7 +3,8 @@
 //!
 //! For `#[serde(with = "crate::timestamp")]`, and `crate::timestamp::option`.
 
-use std::time::SystemTime;
+use std::fmt::Display;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serializer};
 use time::OffsetDateTime;
@@ -20,12 +21,27 @@ pub fn parse(text: &str) -> Result<SystemTime, Error> {
     Ok(OffsetDateTime::parse(text, &Rfc3339)?.into())
 }
 
+/// The last that has a text: the end of the year 9999.
+const LAST: Duration = Duration::new(253_402_300_799, 999_999_999);
+
+/// One that can be written: those before 1970, and after 9999, have no text
+/// here. No clock shows them; a broken certificate may.
+fn with_a_text(time: SystemTime) -> SystemTime {
+    time.clamp(UNIX_EPOCH, UNIX_EPOCH + LAST)
+}
+
+/// Its text, to the microsecond.
+#[must_use]
+pub fn micros(time: SystemTime) -> impl Display {
+    humantime::format_rfc3339_micros(with_a_text(time))
+}
+
 /// Writes one, with as many digits of a second as it has.
 ///
 /// # Errors
 /// Those of the serializer.
 pub fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_rfc3339(*time))
+    serializer.collect_str(&humantime::format_rfc3339(with_a_text(*time)))
 }
 
 /// Reads one.
@@ -69,8 +85,6 @@ pub mod option {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, UNIX_EPOCH};
-
     use serde::Serialize;
 
     use super::*;
@@ -95,6 +109,18 @@ mod tests {
                     assert_eq!(read, written, "{text}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_has_no_text_is_written_as_the_nearest_that_has() {
+        for (text, nearest) in [
+            ("1969-12-31T23:59:59Z", "1970-01-01T00:00:00.000000Z"),
+            ("9999-12-31T23:59:59-01:00", "9999-12-31T23:59:59.999999Z"),
+        ] {
+            let not_after = parse(text).unwrap();
+            assert_eq!(micros(not_after).to_string(), nearest);
+            serde_json::to_string(&Certificate { not_after, renewed: Some(not_after) }).unwrap();
         }
     }
 
