@@ -75,6 +75,15 @@ async fn what_a_stalled_client_holds_goes_to_another_when_patience_ends() {
     drop(stalled);
 }
 
+/// The kernel counts it in milliseconds, in an int.
+#[tokio::test]
+async fn patience_without_an_end_serves_clients_too() {
+    let gateway = setup(&[("PATIENCE", "1year")]).start().await;
+    let mut reader = Lines::connect(gateway.line_sockets[0]).await;
+    send(&gateway, 0..3, 10).await;
+    assert_all(&reader.take(3).await, 3);
+}
+
 #[tokio::test]
 async fn further_clients_wait_for_a_place() {
     let gateway = setup(&[("MAX_CLIENTS", "1"), ("CLIENTS", "repeat")]).start().await;

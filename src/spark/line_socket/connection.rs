@@ -36,7 +36,9 @@ impl Wire {
     /// breaks, even where its cable was cut.
     pub(super) fn of(stream: TcpStream, patience: Duration) -> io::Result<(Counted, Arc<Self>)> {
         stream.set_nodelay(true)?;
-        let patience = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        // The kernel takes no more than the 24 days that an int has.
+        let longest = i32::MAX.unsigned_abs();
+        let patience = u32::try_from(patience.as_millis()).map_or(longest, |ms| ms.min(longest));
         sockopt::set_tcp_user_timeout(&stream, patience)?;
         sockopt::set_socket_keepalive(&stream, true)?;
         sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE)?;
