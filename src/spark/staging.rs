@@ -37,6 +37,7 @@ use ledger::Ledger;
 /// How long the start-up scan may keep a request waiting.
 const PATIENCE: Duration = Duration::from_secs(20);
 const SCAN_BYTES: usize = 1 << 20;
+const SCAN_AGAIN: Duration = Duration::from_secs(1);
 const MARK: &str = "committed:";
 
 /// Spark's write-backs on their way into the log.
@@ -165,10 +166,11 @@ impl Staging {
         }
         let mut at = needed.into_iter().flatten().min().unwrap_or(bounds.earliest);
         at = at.max(bounds.earliest);
+        let mut failing = false;
         while at < bounds.next {
             match self.log.read(at..bounds.next, SCAN_BYTES).await {
                 Ok(batch) => {
-                    at = batch.next;
+                    (at, failing) = (batch.next, false);
                     let records = batch.records().unwrap_or_else(|error| {
                         error!(%error, "write-backs cannot be read; they are left out");
                         Vec::new()
@@ -178,9 +180,13 @@ impl Staging {
                     }
                 }
                 Err(ReadError::Gone { earliest, .. }) => at = earliest,
+                // Half of what was committed is worse than nobody who asks: a
+                // commit that is not known of would be taken once more.
                 Err(error) => {
-                    error!(%error, "write-backs cannot be read; staged attempts behind {at} are not known");
-                    return;
+                    if !std::mem::replace(&mut failing, true) {
+                        error!(%error, at, "write-backs cannot be read; commits wait until they can");
+                    }
+                    tokio::time::sleep(SCAN_AGAIN).await;
                 }
             }
         }

@@ -1,10 +1,12 @@
 //! Spark's batches: each counts once, whatever Spark repeats, and whole.
 
+use std::time::Duration;
+
 use ::http::Method;
 use serde_json::{Value, json};
 
 use super::helpers::{attrs, create, dead_letters, n, replayed, towards, until, values, written};
-use crate::common::gateway::Gateway;
+use crate::common::gateway::{DEADLINE, Gateway};
 use crate::common::http;
 use crate::common::orion::OrionStandIn;
 use crate::common::spark::{Reply, Spark, number, row};
@@ -177,6 +179,34 @@ async fn a_row_that_is_no_write_is_refused_while_somebody_is_there_to_hear_it() 
         assert!([400, 405].contains(&reply.status), "{path}: {reply:?}");
     }
     assert_eq!(orion.requests().len(), 2, "the two creations of the test");
+}
+
+/// The segment is locked, as by a program that looks at it: for 2 s it is waited
+/// for, and then reading has failed.
+#[tokio::test]
+async fn a_commit_waits_for_what_could_not_be_read_at_the_start() {
+    let (orion, gateway, spark) = started().await;
+    spark.stage(("q", 0), "a", &[number("urn:a", "n", 7)]).await;
+    let (setup, _) = gateway.stop().await;
+    let segments = std::fs::read_dir(setup.data_dir().join("write-backs/segments")).unwrap();
+    let hold = |path: std::path::PathBuf| {
+        let file = std::fs::File::options().write(true).open(path.join("db")).unwrap();
+        file.lock().unwrap();
+        file
+    };
+    let held: Vec<_> = segments.map(|segment| hold(segment.unwrap().path())).collect();
+    assert!(!held.is_empty());
+    let gateway = setup.start().await;
+    let told = async {
+        while !gateway.log().contains("commits wait until they can") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, told).await.unwrap();
+    drop(held);
+    assert_eq!(Spark::of(&gateway).commit(("q", 0), &["a"]).await.done(), "now");
+    written(&orion, "urn:a", 1).await;
+    assert_eq!(values(&orion, "urn:a"), [7]);
 }
 
 /// The line is cut right behind the commit, and Spark commits again: whatever
