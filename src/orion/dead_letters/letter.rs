@@ -153,6 +153,33 @@ pub(super) enum Item {
     Superseded { id: Sequence },
 }
 
+/// A dead letter on its way into the log: its line, and of the rest what is
+/// looked up in memory. Its body may be large, and is here once.
+#[derive(Debug)]
+pub struct Sealed {
+    pub(super) line: Line,
+    /// The letter without request and answer.
+    pub(super) rest: Item,
+    place: Place,
+}
+
+impl From<DeadLetter> for Sealed {
+    fn from(letter: DeadLetter) -> Self {
+        let place = letter.write_back.clone();
+        let whole = Item::Dead(Box::new(letter));
+        let line = whole.to_line();
+        let Item::Dead(mut letter) = whole else { unreachable!("made so above") };
+        (letter.request, letter.answer, letter.unreadable) = (None, None, None);
+        Self { line, rest: Item::Dead(letter), place }
+    }
+}
+
+impl Sealed {
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+}
+
 impl Item {
     pub(super) fn to_line(&self) -> Line {
         // Strings and numbers always serialise; a time of before 1970 is what

@@ -17,11 +17,11 @@ use std::time::SystemTime;
 use serde::Serialize;
 use tracing::{error, warn};
 
-pub use letter::{DeadLetter, Entity, How, LetterRequest, MAX_ANSWER, Place};
+pub use letter::{DeadLetter, Entity, How, LetterRequest, MAX_ANSWER, Place, Sealed};
 
 use crate::boxed::boxed;
 use crate::ngsi::EntityKey;
-use crate::record::Sequence;
+use crate::record::{Line, Sequence};
 use crate::store::{AppendError, Log, ReadError};
 use crate::write_back::Entry;
 use index::Index;
@@ -135,14 +135,13 @@ impl DeadLetters {
     ///
     /// # Errors
     /// Where the log did not take it.
-    pub async fn add(&self, letter: DeadLetter) -> Result<Sequence, Error> {
+    pub async fn add(&self, letter: &Sealed) -> Result<Sequence, Error> {
         let _one = self.inner.changing.lock().await;
-        if let Some(id) = self.index().of_place(&letter.write_back) {
+        if let Some(id) = self.index().of_place(letter.place()) {
             return Ok(id);
         }
-        let item = Item::Dead(Box::new(letter));
-        let id = self.append(&item).await?;
-        self.index().apply(id, &item);
+        let id = self.append(letter.line.clone()).await?;
+        self.index().apply(id, &letter.rest);
         Ok(id)
     }
 
@@ -266,7 +265,7 @@ impl DeadLetters {
         let ids = self.index().of_entities(entities);
         for id in ids {
             let item = Item::Superseded { id };
-            let seq = self.append(&item).await?;
+            let seq = self.append(item.to_line()).await?;
             self.index().apply(seq, &item);
         }
         Ok(())
@@ -274,15 +273,15 @@ impl DeadLetters {
 
     async fn resolve(&self, id: Sequence, how: How) -> Result<(), Error> {
         let item = Item::Resolved { id, how };
-        let seq = self.append(&item).await?;
+        let seq = self.append(item.to_line()).await?;
         self.index().apply(seq, &item);
         self.move_position().await;
         Ok(())
     }
 
-    async fn append(&self, item: &Item) -> Result<Sequence, Error> {
+    async fn append(&self, line: Line) -> Result<Sequence, Error> {
         let log = &self.inner.log;
-        let appended = log.append(vec![item.to_line()]).await;
+        let appended = log.append(vec![line]).await;
         let failed = |source| Error::Append { log: log.name().to_owned(), source };
         Ok(appended.map_err(failed)?.start)
     }

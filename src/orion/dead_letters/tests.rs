@@ -47,7 +47,7 @@ async fn a_retried_letter_is_the_newest_write_back_and_open_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
     let letters = letters(&store).await;
-    let id = letters.add(letter("a", 1)).await.unwrap();
+    let id = letters.add(&letter("a", 1).into()).await.unwrap();
     letters.retry(id, false).await.unwrap();
     assert_eq!(letters.count(), 0);
     assert!(matches!(letters.retry(id, false).await, Err(Error::Unknown(_))));
@@ -63,7 +63,7 @@ async fn what_is_newer_by_now_is_overwritten_only_by_force() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
     let letters = letters(&store).await;
-    let id = letters.add(letter("a", 1)).await.unwrap();
+    let id = letters.add(&letter("a", 1).into()).await.unwrap();
     assert!(!letters.concerns(&[key("b")]));
     letters.superseded_by(&[key("a"), key("a")]).await.unwrap();
     let end = store.dead_letters().bounds().next;
@@ -83,7 +83,7 @@ async fn a_restart_finds_the_open_ones_as_they_were() {
         let letters = letters(&store).await;
         let mut ids = Vec::new();
         for (at, entity) in ["a", "b", "c"].into_iter().enumerate() {
-            ids.push(letters.add(letter(entity, at as Sequence)).await.unwrap());
+            ids.push(letters.add(&letter(entity, at as Sequence).into()).await.unwrap());
         }
         letters.drop(ids[0]).await.unwrap();
         letters.superseded_by(&[key("c")]).await.unwrap();
@@ -104,7 +104,7 @@ async fn one_write_back_is_one_dead_letter_however_often_it_is_buried() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
     let letters = letters(&store).await;
-    let id = letters.add(letter("a", 1)).await.unwrap();
-    assert_eq!(letters.add(letter("a", 1)).await.unwrap(), id);
+    let id = letters.add(&letter("a", 1).into()).await.unwrap();
+    assert_eq!(letters.add(&letter("a", 1).into()).await.unwrap(), id);
     assert_eq!(letters.count(), 1);
 }

@@ -19,7 +19,7 @@ use super::unit::{Content, State, Why};
 use crate::backoff;
 use crate::boxed::boxed;
 use crate::ngsi::{AfterAmbiguity, EntityKey, Targets};
-use crate::orion::dead_letters::{self, DeadLetter, DeadLetters};
+use crate::orion::dead_letters::{self, DeadLetters};
 use crate::orion::outcome::{Outcome, classify};
 use crate::store::AppendError;
 
@@ -222,7 +222,7 @@ impl Engine {
             reason = letter.reason,
             "a write-back goes to the dead letters"
         );
-        self.keep(ordinal, Keep::Letter(Box::new(letter)));
+        self.keep(ordinal, Keep::Letter(Box::new(letter.into())));
     }
 
     /// Keeps something in the dead letters' log; the unit is finished then.
@@ -245,7 +245,7 @@ impl Engine {
 
 /// What is kept in the dead letters' log before a unit is finished.
 enum Keep {
-    Letter(Box<DeadLetter>),
+    Letter(Box<dead_letters::Sealed>),
     Superseded(Vec<EntityKey>),
 }
 
@@ -254,7 +254,7 @@ async fn keep(letters: &DeadLetters, what: Keep) -> Result<(), Error> {
     let mut failing = false;
     loop {
         let kept = match &what {
-            Keep::Letter(letter) => letters.add(DeadLetter::clone(letter)).await.map(drop),
+            Keep::Letter(letter) => letters.add(letter).await.map(drop),
             Keep::Superseded(keys) => letters.superseded_by(keys).await,
         };
         match kept {
