@@ -18,6 +18,7 @@ pub mod config;
 pub mod fuzzing;
 pub mod health;
 pub mod lean_malloc;
+mod lookups;
 pub mod ngsi;
 pub mod orion;
 pub mod pace;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::Error;
 use super::config::Config;
+use crate::lookups::Lookups;
 use crate::pace::Pace;
 use crate::tls;
 
@@ -94,6 +95,7 @@ impl Client {
         let unheard = config.timeout / 2;
         let http = reqwest::Client::builder()
             .no_proxy()
+            .dns_resolver(Arc::new(Lookups::default()))
             .redirect(Policy::none())
             .retry(reqwest::retry::never())
             .referer(false)

@@ -1,6 +1,7 @@
 //! A target's settings, ready for use: clients, static headers, token.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -9,6 +10,7 @@ use tracing::error;
 
 use super::Error;
 use super::config::{Config, TargetConfig};
+use crate::lookups::Lookups;
 
 /// Orion may close an idle connection at any time; sooner is safer for us.
 const IDLE: Duration = Duration::from_secs(10);
@@ -89,6 +91,7 @@ impl Endpoint {
         let client = |kept: bool| {
             let builder = reqwest::Client::builder()
                 .no_proxy()
+                .dns_resolver(Arc::new(Lookups::default()))
                 .redirect(Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)
