@@ -217,10 +217,8 @@ impl<I: Inbox> Pull<I> {
         let records: Result<Vec<Record>, _> = lines_of.map(Record::decode).collect();
         let records = records.map_err(|error| format!("an answer of the relay: {error}"))?;
         let count = records.len() as u64;
-        let storing = self.shared.steps.begin();
-        let taken = self.inbox.take_over(records, upto.clone(), self.acknowledged).await;
-        drop(storing);
-        taken?;
+        // The staging tells of each of its steps.
+        self.inbox.take_over(records, upto.clone(), self.acknowledged).await?;
         self.shared.metrics.pulled.inc_by(count);
         self.at = Some(upto);
         self.fine();

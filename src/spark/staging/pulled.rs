@@ -97,14 +97,12 @@ impl Staging {
     ) -> Result<(), TakeOverError> {
         self.ready().await.map_err(|_| TakeOverError::NotReady)?;
         let staging = Arc::clone(self);
-        let under_way = self.steps.begin();
         // On a task of its own: log and ledger must not part where the uplink
         // is stopped in the middle.
-        let step = tokio::spawn(boxed(async move {
-            let taken = staging.take_over_now(records, upto, acknowledged).await;
-            drop(under_way);
-            taken
-        }));
+        let step =
+            tokio::spawn(boxed(
+                async move { staging.take_over_now(records, upto, acknowledged).await },
+            ));
         step.await.unwrap_or(Err(TakeOverError::Append(AppendError::Closed)))
     }
 
@@ -114,6 +112,8 @@ impl Staging {
         upto: Pulled,
         acknowledged: Sequence,
     ) -> Result<(), TakeOverError> {
+        // One for each step, for there may be hundreds, and each gets on.
+        let mut _under_way = self.steps.begin();
         let mut ledger = self.ledger.lock().await;
         self.remember_commits(&ledger).await?;
         let known = ledger.pulled.as_ref().map(|place| place.pulled.clone());
@@ -134,6 +134,7 @@ impl Staging {
             let settles = matches!(entry, Ok(Entry::Commit { .. } | Entry::Abort { .. }));
             if !step.lines.is_empty() && (settles || step.lines.len() >= MOST_IN_A_STEP) {
                 let pulled = Pulled { next: at, ..upto.clone() };
+                _under_way = self.steps.begin();
                 self.append_step(&mut ledger, std::mem::take(&mut step), pulled).await?;
             }
             match entry {
