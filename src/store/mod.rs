@@ -112,6 +112,9 @@ pub enum AppendError {
     Closed,
 }
 
+/// Most consumers of a log: its state is written whole at each acknowledgement.
+pub const MAX_CONSUMERS: usize = 256;
+
 /// Why a position did not move.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PositionError {
@@ -127,6 +130,11 @@ pub enum PositionError {
         /// The log's epoch.
         epoch: String,
     },
+    /// A new name, and there are too many. Reject.
+    #[error(
+        "there are {MAX_CONSUMERS} consumers of this log already; use one of their names, or set store.consumer_expiry, which forgets those that are silent"
+    )]
+    TooMany,
     /// Somebody else holds the consumer. Reject, or retry after that time.
     #[error("another reader holds this consumer; it is free once that reader was silent for {} s more", expires_in.as_secs() + 1)]
     Leased {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::PositionError;
 use super::log::{Log, Shared};
 use super::state::{Consumer, State};
+use super::{MAX_CONSUMERS, PositionError};
 use crate::record::Sequence;
 
 /// How much later a consumer that has not moved is noted to be still there;
@@ -107,6 +107,9 @@ impl Shared {
         let next = *self.durable.borrow();
         if asked.position > next {
             return Err(PositionError::Beyond { next });
+        }
+        if state.consumers.len() >= MAX_CONSUMERS && !state.consumers.contains_key(&consumer) {
+            return Err(PositionError::TooMany);
         }
         let held = state.consumers.get(&consumer).and_then(|known| known.lease.as_deref());
         if !held.is_none_or(|held| may_take(held, asked.lease.as_ref())) {

@@ -1,6 +1,6 @@
 //! Consumers' positions, and what they hold and free.
 
-use ngsi_ferry::store::{GoneReason, PositionError, ReadError};
+use ngsi_ferry::store::{GoneReason, MAX_CONSUMERS, PositionError, ReadError};
 
 use crate::support::{
     a_segment_a_commit, config, damage_state, default_log, fill, folder, log_folder, open, read_on,
@@ -30,6 +30,22 @@ async fn what_every_consumer_acknowledged_is_deleted_and_nothing_else() {
     settle(&log).await;
     assert_eq!((log.bounds().earliest, segments(dir.path()).len()), (8, 0));
     assert_eq!((log.status().evicted.records, log.status().lost), (0, 0));
+}
+
+/// A job that takes another name at each start would fill the state.
+#[tokio::test]
+async fn new_consumers_are_refused_where_there_are_too_many_and_known_ones_go_on() {
+    let dir = folder();
+    let store = open(dir.path(), &config());
+    let log = default_log(&store);
+    for n in 0..MAX_CONSUMERS {
+        log.acknowledge(&format!("job-{n}"), None, 0, false).await.unwrap();
+    }
+    let refused = log.acknowledge("one-more", None, 0, false).await;
+    assert_eq!(refused, Err(PositionError::TooMany));
+    log.acknowledge("job-0", None, 0, false).await.unwrap();
+    assert_eq!(log.forget("job-1").await, Ok(true));
+    log.acknowledge("one-more", None, 0, false).await.unwrap();
 }
 
 #[tokio::test]

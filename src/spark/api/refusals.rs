@@ -60,6 +60,7 @@ pub(super) fn position_refused(log: &Log, error: &PositionError) -> Refused {
                 "expires_in": expires_in.as_secs() + 1,
             }),
         ),
+        PositionError::TooMany => return bad_request(&error.to_string()),
         PositionError::Disk(_) => serve::busy(&error.to_string()),
     })
 }
