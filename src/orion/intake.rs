@@ -26,7 +26,7 @@ use super::intake_metrics::{IntakeMetrics, Refused};
 use super::repeats::{self, Fate, Identity, Outstanding, Repeats};
 use super::route::{Route, stream_of};
 use super::strangers::Strangers;
-use crate::budget::Budget;
+use crate::budget::{Budget, Share};
 use crate::health::Pulse;
 use crate::record::{Line, Notification};
 use crate::serve::{self, Body, BodyError, Client, Connection, Limits};
@@ -259,9 +259,8 @@ impl Connection for Sender {
         }
         let (head, body) = request.into_parts();
         let (max_body, deadline) = (intake.max_body(), intake.config.body_timeout);
-        let (body, _share) = match serve::read_body(body, max_body, deadline, &intake.budget).await
-        {
-            Ok(read) => read,
+        let (body, share) = match serve::read_body(body, max_body, deadline, &intake.budget).await {
+            Ok((body, share)) => (body, Arc::new(share)),
             Err(error) => return intake.refuse_body(error),
         };
         let rules = intake.rules.load();
@@ -282,7 +281,7 @@ impl Connection for Sender {
             self.put_undelivered(Some((identity, outstanding)));
             return serve::empty(StatusCode::NO_CONTENT);
         }
-        self.store(&log, (identity, outstanding), begun).await
+        self.store(&log, (identity, outstanding), &share, begun).await
     }
 
     fn closed(&self, orderly: bool) {
@@ -313,6 +312,7 @@ impl Sender {
         &self,
         log: &Log,
         (identity, outstanding): (Identity, Outstanding),
+        share: &Arc<Share>,
         begun: Instant,
     ) -> Response<Body> {
         let intake = &self.intake;
@@ -334,7 +334,7 @@ impl Sender {
             identity: Some((identity, outstanding)),
             appending: None,
         };
-        let stored = waiting.append(log, line, begun + PATIENCE).await;
+        let stored = waiting.append(log, line, share, begun + PATIENCE).await;
         // From here on the answer's delivery is the connection's affair.
         let identity = waiting.identity.take();
         if let Err(error) = stored {
@@ -378,11 +378,12 @@ impl Waiting<'_> {
         &mut self,
         log: &Log,
         line: Line,
+        share: &Arc<Share>,
         deadline: Instant,
     ) -> Result<(), AppendError> {
         loop {
             let room = log.room();
-            let appending = self.appending.insert(log.submit(vec![line.clone()]).await?);
+            let appending = self.appending.insert(log.submit_with(line.clone(), share).await?);
             let appended = appending.await;
             self.appending = None;
             match appended {

@@ -57,8 +57,8 @@ impl PassThrough {
         let (mut head, body) = request.into_parts();
         let max_body = usize::try_from(self.max_body).unwrap_or(usize::MAX);
         let read = serve::read_body(body, max_body, self.body_timeout, &self.budget).await;
-        let (body, _share) = match read {
-            Ok(read) => read,
+        let (body, share) = match read {
+            Ok((body, share)) => (body, Arc::new(share)),
             Err(error) => return error.answer(max_body, self.body_timeout),
         };
         let not_kept = NOT_KEPT.iter().map(header::HeaderName::as_str);
@@ -70,7 +70,7 @@ impl PassThrough {
             let body = refusal.body(request.api());
             return serve::with_body(refusal.status, "application/json", body);
         }
-        match self.log.append_patiently(line(&request), PATIENCE).await {
+        match self.log.append_patiently(line(&request), &share, PATIENCE).await {
             Ok(_) => {
                 self.metrics.accepted();
                 as_orion_would(&request)

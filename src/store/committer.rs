@@ -20,6 +20,7 @@ use super::retention;
 use super::segment::{PIECE_LEN, Seal, Segment, SegmentError};
 use super::{AppendError, lock};
 use crate::boxed::boxed;
+use crate::budget::Share;
 use crate::record::{Line, Sequence};
 
 /// Numbers reserved at a time: a rare write, and a hole that costs nothing.
@@ -33,6 +34,9 @@ pub(super) const MAX_GROUP_BYTES: usize = 1 << 20;
 pub(super) struct Append {
     pub lines: Vec<Line>,
     pub reply: oneshot::Sender<Result<Range<Sequence>, AppendError>>,
+    /// The memory of the lines, given back with them: whoever handed them in
+    /// may be gone before they are written.
+    pub _share: Option<Arc<Share>>,
 }
 
 /// What a log's users ask of its committer.
@@ -334,7 +338,9 @@ impl Committer {
     fn begin_segment(&self, first: Sequence) -> Result<(Arc<Segment>, Seal), SegmentError> {
         let folder = self.shared.segment_folder(first);
         if folder.exists() {
-            // Left by a write that failed before anything in it counted.
+            // Left by a write that failed before anything in it counted. The
+            // state may name it: what it names and is not there counts as lost.
+            self.shared.state.update(|state| state.active = None)?;
             std::fs::remove_dir_all(&folder)?;
         }
         let bytes = self.shared.limits.load().segment_bytes;

@@ -39,6 +39,7 @@ use super::recovery;
 use super::replica_recovery;
 use super::state::{self, State, StateFile};
 use super::{AppendError, OpenError, PositionError, lock};
+use crate::budget::Share;
 use crate::record::{Line, Sequence};
 
 /// Appends that may wait for the committer; each belongs to a waiting request.
@@ -246,8 +247,29 @@ impl Log {
     /// # Errors
     /// [`AppendError::Closed`] while shutting down.
     pub async fn submit(&self, lines: Vec<Line>) -> Result<Appending, AppendError> {
+        self.hand_in(lines, None).await
+    }
+
+    /// As [`Log::submit`]; `share`, the memory of the line, is kept until it is
+    /// written, also where nobody waits for that any more.
+    ///
+    /// # Errors
+    /// As [`Log::submit`].
+    pub async fn submit_with(
+        &self,
+        line: Line,
+        share: &Arc<Share>,
+    ) -> Result<Appending, AppendError> {
+        self.hand_in(vec![line], Some(Arc::clone(share))).await
+    }
+
+    async fn hand_in(
+        &self,
+        lines: Vec<Line>,
+        share: Option<Arc<Share>>,
+    ) -> Result<Appending, AppendError> {
         let (reply, answer) = oneshot::channel();
-        let append = Command::Append(Append { lines, reply });
+        let append = Command::Append(Append { lines, reply, _share: share });
         self.commands.send(append).await.map_err(|_| AppendError::Closed)?;
         self.shared.meeting.hand_in();
         Ok(Appending(answer))
@@ -264,20 +286,21 @@ impl Log {
         self.submit(lines).await?.await
     }
 
-    /// As [`Log::append`], but while the log is full waits until there is
-    /// room, at most `patience`.
+    /// As [`Log::append`] with the line's memory, as [`Log::submit_with`], but
+    /// while the log is full waits until there is room, at most `patience`.
     ///
     /// # Errors
     /// As [`Log::append`].
     pub async fn append_patiently(
         &self,
         line: Line,
+        share: &Arc<Share>,
         patience: Duration,
     ) -> Result<Range<Sequence>, AppendError> {
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             let room = self.room();
-            match self.append(vec![line.clone()]).await {
+            match self.submit_with(line.clone(), share).await?.await {
                 Err(AppendError::Full) => {
                     tokio::time::timeout_at(deadline, room).await.map_err(|_| AppendError::Full)?;
                 }

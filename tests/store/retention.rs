@@ -65,7 +65,8 @@ async fn reject_refuses_and_accepts_again_after_an_acknowledgement() {
     assert_eq!(log.append(vec![line.clone()]).await, Err(AppendError::Full));
     assert_eq!(log.bounds().next, next, "a refused record takes no number");
 
-    let waiting = log.append_patiently(line, Duration::from_mins(1));
+    let share = std::sync::Arc::default();
+    let waiting = log.append_patiently(line, &share, Duration::from_mins(1));
     let acknowledged = async {
         log.acknowledge("spark", None, next, false).await.unwrap();
     };
@@ -81,9 +82,12 @@ async fn patience_ends_when_the_limit_is_raised_or_the_time_is_over() {
     let log = default_log(&store);
     assert_eq!(fill_up(&log).await, Err(AppendError::Full));
     let line = Line::from(&notification(0, 10));
-    let refused = log.append_patiently(line.clone(), Duration::from_millis(1)).await;
+    let refused = log
+        .append_patiently(line.clone(), &std::sync::Arc::default(), Duration::from_millis(1))
+        .await;
     assert_eq!(refused, Err(AppendError::Full));
-    let waiting = log.append_patiently(line, Duration::from_mins(1));
+    let share = std::sync::Arc::default();
+    let waiting = log.append_patiently(line, &share, Duration::from_mins(1));
     let raised = async { store.reload(config(), Vec::new()) };
     let (appended, ()) = tokio::join!(waiting, raised);
     assert!(appended.is_ok());
@@ -107,7 +111,8 @@ async fn what_is_being_written_is_given_up_too_where_everyone_has_it() {
     assert_eq!(refused, AppendError::Full);
     let next = log.bounds().next;
     let line = Line::from(&notification(next, 10));
-    let waiting = log.append_patiently(line, Duration::from_mins(1));
+    let share = std::sync::Arc::default();
+    let waiting = log.append_patiently(line, &share, Duration::from_mins(1));
     let acknowledged = async { log.acknowledge("spark", None, next, false).await };
     let (appended, _) = tokio::join!(waiting, acknowledged);
     assert_eq!(appended, Ok(next..next + 1));
