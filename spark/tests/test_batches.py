@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pytest
 from conftest import ROOT
 
 from pyspark_ngsi import batches, notifications
+from pyspark_ngsi.entities import _expand
 from pyspark_ngsi.errors import OptionError
 from pyspark_ngsi.schema import Columns
 
@@ -134,6 +136,28 @@ def test_a_body_nested_without_end_is_a_row_and_harms_nobody():
     read = rows(b"".join(line(i, b.encode(), V2) for i, b in enumerate(bodies)))
     assert [row["entityId"] for row in read] == ["a", "a", None, "a"]
     assert read[2]["problem"]
+
+
+def test_nothing_that_a_notification_may_hold_costs_a_batch():
+    # A host that is none, where a URL were expected.
+    (row,) = notifications.read("hello", {}, "//[x?subscriptionId=s").rows
+    assert "no JSON" in row.problem
+    twice = '{"id":"a","properties":null,"properties":{"type":"T","x":1}}'
+    (row,) = notifications.read(f'{{"data":{{"features":[{twice}]}}}}', {}, "/notify").rows
+    assert (row.entity_id, row.entity_type, row.attrs) == ("a", "T", '{"x":1}')
+    # One of these depths is read as a whole, and is too deep for its parts.
+    for depth in range(sys.getrecursionlimit() // 2, sys.getrecursionlimit() + 50):
+        nested = "[" * depth + "]" * depth
+        data = f'[{{"id":"a","type":"T","x":{nested}}},{{"id":"b","type":"T"}}]'
+        assert notifications.read(f'{{"subscriptionId":"s","data":{data}}}', {}, "/notify").rows
+
+
+def test_half_a_surrogate_pair_in_a_name_costs_no_batch_of_entities():
+    body = r'{"subscriptionId":"\udc00","data":[{"id":"\ud800","type":"\ud800"}]}'
+    batch = pa.RecordBatch.from_pydict({"body": [body]})
+    made = ("entityId", "entityType", "subscriptionId", "problem")
+    (row,) = _expand(batch, [], made, False).to_pylist()
+    assert row == {"entityId": "?", "entityType": "?", "subscriptionId": "?", "problem": None}
 
 
 def test_a_raw_line_is_what_the_gateway_sent():

@@ -71,6 +71,30 @@ def test_the_forms_of_ngsi_ld_have_the_same_values(form):
     assert attributes["location"].value["coordinates"] == [2.1, 41.4]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[" * 100_000,
+        '{"data":[{"id":"a","type":"Feature","properties":[1]}]}',
+        '{"data":[{"id":["a"],"type":{}},7]}',
+    ],
+)
+def test_what_no_event_can_be_made_of_is_told_to_be_none_and_costs_no_batch(body):
+    told = {"seq": 0, "received": "2026-11-22T10:58:37.377157Z", "headers": {}, "body": body}
+    with pytest.raises(NotAnEvent):
+        event_of(told)
+
+
+def test_a_value_may_have_anything_as_its_type():
+    schema = '{"type":["string","null"],"coordinates":[]}'
+    entity = f'{{"id":"a","type":"T","x":{{"type":"Property","value":{schema}}},"y":[{schema}]}}'
+    body = f'{{"type":"Notification","data":[{entity}]}}'
+    told = {"seq": 0, "received": "2026-11-22T10:58:37.377157Z", "headers": {}, "body": body}
+    attributes = event_of(told).entities[0].attrs
+    assert attributes["x"].type == attributes["y"].type == "Property"
+    assert attributes["x"].value["type"] == ["string", "null"]
+
+
 @pytest.fixture(autouse=True)
 def _settings_as_they_were():
     kept = [dict(one._values) for one in (RECV_SINGLETON, REPL_SINGLETON)]

@@ -12,8 +12,9 @@ from test_reading import consumers, fill, finish, stream
 pytest.importorskip("pyspark.sql.datasource", reason="Spark 3.5 has no data sources in Python")
 from pyspark.errors import PySparkException
 from pyspark.sql import functions as f
+from pyspark.sql.types import StructType
 
-from pyspark_ngsi import http
+from pyspark_ngsi import DefaultSource, http
 from pyspark_ngsi.http import Access
 
 ALWAYS = {"processingTime": "0 seconds"}
@@ -66,8 +67,28 @@ def test_a_query_whose_consumer_was_taken_over_is_fenced_off(spark, edge, tmp_pa
     token = json.loads(offsets[-1].read_text().splitlines()[-1])["lease"]
     claim(edge, "a-later-start", token)
     with pytest.raises(PySparkException, match=TAKEN):
-        query.awaitTermination(60)
+        query.awaitTermination(8)
     assert claim(edge, "a-later-start").status == 200
+
+
+def test_an_empty_range_says_nothing_of_what_is_processed(spark, edge):
+    """It may be asked for at a start, at the end of a batch that is still to be repeated."""
+    fill(edge, 20)
+    given = {**edge.options(), "stream": "press", "consumer": "job"}
+    source = DefaultSource({name.lower(): value for name, value in given.items()})
+    schema = StructType.fromDDL(source.schema())
+    first = source.streamReader(schema)
+    begin = first.initialOffset()
+    end = first.latestOffset(begin)
+    first.partitions(begin, end)
+    first.stop()
+    second = source.streamReader(schema)
+    second.partitions(end, end)
+    assert consumers(edge)["job"] == 0
+    assert second.partitions(begin, end)
+    second.commit(end)
+    second.stop()
+    assert consumers(edge)["job"] == 20
 
 
 def test_a_long_batch_does_not_lose_the_consumer(spark, edge, tmp_path):

@@ -223,11 +223,11 @@ def _with_others(
             parents.append(parent)
             rows.append(
                 (
-                    _text(read.subscription_id),
+                    read.subscription_id,
                     read.version,
                     read.notified_at,
-                    _text(row.entity_id),
-                    _text(row.entity_type),
+                    row.entity_id,
+                    row.entity_type,
                     row.index,
                     row.attrs,
                     row.problem,
@@ -247,11 +247,6 @@ def _with_others(
     parent = _whole(all_rows["parent"])
     made = {name: values.take(parent) for name, values in record.items()}
     return {**made, **{name: _whole(all_rows[name]) for name in entity}}
-
-
-def _text(text: str | None) -> str | None:
-    """Make text that UTF-8 can hold: JSON may have half a surrogate pair."""
-    return None if text is None else text.encode("utf-8", "replace").decode()
 
 
 def _times(texts: pa.Array) -> pa.Array:

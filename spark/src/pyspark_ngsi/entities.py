@@ -106,7 +106,8 @@ def _context(body: str | None, headers: Mapping[str, Any]) -> str | None:
         except (ValueError, RecursionError):
             found = None
         if found is not None:
-            return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+            text = found if isinstance(found, str) else json.dumps(found, ensure_ascii=False)
+            return notifications.clean(text)
     link = _LINK.search(headers.get("link") or "")
     return link[1] if link else None
 

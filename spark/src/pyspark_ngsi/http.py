@@ -183,7 +183,11 @@ def _exchange(
     connection = _connection(access)
     if access.token_file:
         with open(access.token_file, encoding="utf-8") as file:
-            headers = {**headers, "Authorization": f"Bearer {file.read().split()[-1]}"}
+            words = file.read().split()
+        if not words:
+            # Just being written anew, perhaps: this is tried again.
+            raise OSError(f"{access.token_file} is empty")
+        headers = {**headers, "Authorization": f"Bearer {words[-1]}"}
     if connection.sock is None:
         connection.connect()
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -191,6 +195,9 @@ def _exchange(
     connection.request(method, path, body=body, headers=headers)
     response = connection.getresponse()
     read = response.read()
+    if connection.sock is None:
+        # The gateway has closed it. The next one reads the certificates anew.
+        _drop(access)
     return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, read)
 
 

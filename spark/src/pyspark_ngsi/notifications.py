@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 
 @dataclass
@@ -43,6 +43,17 @@ def read(body: str | None, headers: Mapping[str, str | None], path: str | None) 
 
     `headers` have names in lower case; `path` is with its query.
     """
+    try:
+        return _read(body, headers, path)
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        reason = f"{type(error).__name__}: {error}"
+    except RecursionError:
+        reason = "it is nested too deeply"
+    # Nothing that a notification may hold is worth a batch.
+    return _unreadable(Notification([]), clean(f"the notification cannot be read: {reason}"))
+
+
+def _read(body: str | None, headers: Mapping[str, str | None], path: str | None) -> Notification:
     found = Notification([], _asked_subscription(path), _version_told(headers))
     if body is None:
         return _unreadable(found, 'the body is not UTF-8; the option "raw" gives it as base64')
@@ -57,7 +68,7 @@ def read(body: str | None, headers: Mapping[str, str | None], path: str | None) 
     if not isinstance(document, dict):
         return _unreadable(found, "the body is JSON, but no notification and no entity")
     if isinstance(document.get("subscriptionId"), str):
-        found.subscription_id = document["subscriptionId"]
+        found.subscription_id = clean(document["subscriptionId"])
     if document.get("type") == "Notification" and found.version is None:
         found.version = "ld"
     found.notified_at = time_of(document.get("notifiedAt"))
@@ -94,6 +105,11 @@ def time_of(text: Any) -> datetime | None:
         return datetime.fromisoformat(f"{whole}.{(part or '0')[:6]:0<6}{zone}")
     except ValueError:
         return None
+
+
+def clean(text: str) -> str:
+    """Make text that UTF-8 can hold: JSON may have half a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _no_number(name: str) -> Any:
@@ -162,7 +178,8 @@ def _feature(text: str, index: int, feature: Any, at: int) -> Row:
     properties = feature.get("properties") if isinstance(feature, dict) else None
     if not isinstance(properties, dict):
         return Row(index, problem="a feature without properties is no entity")
-    start = next(start for key, _, start, _ in _members(text, at) if key == "properties")
+    # Of a name that stands there twice the last one counts, as for `json`.
+    start = {key: start for key, _, start, _ in _members(text, at)}["properties"]
     row = _entity(text, index, properties, start)
     return _named(index, feature.get("id"), properties.get("type"), row.attrs)
 
@@ -173,8 +190,8 @@ def _named(index: int, entity_id: Any, entity_type: Any, attrs: str | None) -> R
     is_named = isinstance(entity_id, str)
     return Row(
         index,
-        entity_id if is_named else None,
-        entity_type if isinstance(entity_type, str) else None,
+        clean(entity_id) if is_named else None,
+        clean(entity_type) if isinstance(entity_type, str) else None,
         attrs,
         None if is_named else "the entity has no id",
     )
@@ -192,5 +209,6 @@ def _version_told(headers: Mapping[str, str | None]) -> str | None:
 
 
 def _asked_subscription(path: str | None) -> str | None:
-    query = parse_qs(urlsplit(path or "").query)
-    return query.get("subscriptionId", [None])[0]
+    # Not urlsplit, which takes the path "//[" for a host that is none.
+    _, _, query = (path or "").partition("?")
+    return parse_qs(query).get("subscriptionId", [None])[0]

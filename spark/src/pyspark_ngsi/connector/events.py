@@ -16,14 +16,16 @@ LD_VALUES = {
     "valueList": "ListProperty",
     "objectList": "ListRelationship",
 }
-GEOMETRIES = {
+# Lists, for what is looked for may have no hash.
+_LD_TYPES = [*LD_VALUES.values(), "GeoProperty"]
+GEOMETRIES = [
     "Point",
     "MultiPoint",
     "LineString",
     "MultiLineString",
     "Polygon",
     "MultiPolygon",
-}
+]
 _V2_TYPES = {str: "Text", bool: "Boolean", int: "Number", float: "Number", type(None): "None"}
 
 
@@ -91,6 +93,18 @@ def event_of(record: dict[str, Any]) -> NGSIEventv2 | NGSIEventLD:
 
     Raises `NotAnEvent` where there are no entities with an id and a type in it.
     """
+    try:
+        return _event_of(record)
+    except NotAnEvent:
+        raise
+    except RecursionError:
+        raise NotAnEvent("it is nested too deeply") from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # Nothing that a notification may hold is worth a batch.
+        raise NotAnEvent(f"{type(error).__name__}: {error}") from error
+
+
+def _event_of(record: dict[str, Any]) -> NGSIEventv2 | NGSIEventLD:
     try:
         body = json.loads(body_of(record))
     except ValueError:
@@ -164,7 +178,7 @@ def _attribute_ld(value: Any, is_simplified: bool) -> Any:
     if isinstance(value, dict):
         holder = next((name for name in LD_VALUES if name in value), None)
         told = value.get("type")
-        is_typed = told in LD_VALUES.values() or told == "GeoProperty"
+        is_typed = told in _LD_TYPES
         if holder and (is_typed or not is_simplified or holder in ("languageMap", "vocab")):
             rest = {name: v for name, v in value.items() if name not in ("type", holder)}
             is_place = holder == "value" and _is_geometry(value["value"])
@@ -176,13 +190,13 @@ def _attribute_ld(value: Any, is_simplified: bool) -> Any:
 
 
 def _is_instance(value: Any) -> bool:
-    return isinstance(value, dict) and (
-        "datasetId" in value or value.get("type") in {*LD_VALUES.values(), "GeoProperty"}
-    )
+    return isinstance(value, dict) and ("datasetId" in value or value.get("type") in _LD_TYPES)
 
 
 def _is_geometry(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("type") in GEOMETRIES and "coordinates" in value
+    if not isinstance(value, dict) or "coordinates" not in value:
+        return False
+    return value.get("type") in GEOMETRIES
 
 
 def _linked_context(link: str | None) -> str | None:
