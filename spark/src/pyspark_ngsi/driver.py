@@ -51,7 +51,11 @@ class Driver:
                 self._acknowledge(self._planned)
         else:
             self.processed(told_start)
-        seen = self._fleet.look() if self._target is None else self._target
+        if self._target is not None:
+            seen = self._target
+        else:
+            # A beginning without one that is slow would be a beginning without it.
+            seen = self._fleet.look(everyone=start is None)
         if start is None:
             places = {k: offsets.blind(s, self._options.starting) for k, s in seen.items()}
         else:
@@ -65,7 +69,7 @@ class Driver:
 
     def note_target(self) -> None:
         """Note what there is now: nothing beyond is read."""
-        self._target = self._fleet.look()
+        self._target = self._fleet.look(everyone=True)
 
     def ends(self) -> dict[str, Any] | None:
         """Give where all known streams end."""

@@ -100,15 +100,18 @@ class Fleet:
         """All streams that were ever told of, as they were last told."""
         return self._streams
 
-    def look(self) -> dict[str, Stream]:
+    def look(self, everyone: bool = False) -> dict[str, Stream]:
         """Ask all, and give the streams of those that answered.
+
+        Whoever is slower than the others by `PATIENCE_S` is in the next look; where
+        that would be too late, `everyone` waits until each has answered or failed.
 
         Raises `Unreachable` where none did for `retryTimeout`, and whatever else a
         gateway refuses with.
         """
         deadline = time.monotonic() + self._retry_timeout_s
         while True:
-            answers = self._round()
+            answers = self._round(everyone)
             if answers:
                 break
             if time.monotonic() > deadline:
@@ -133,10 +136,12 @@ class Fleet:
         with self._news:
             self._news.notify_all()
 
-    def _round(self) -> list[dict[str, Stream]]:
+    def _round(self, everyone: bool) -> list[dict[str, Stream]]:
         with self._news:
             for watcher in self._watchers:
                 # An answer that came late is not asked for again, but told of now.
+                if everyone and watcher.is_asked:
+                    watcher.waited_for = True
                 if watcher.answer is None and not watcher.is_asked:
                     watcher.is_asked, watcher.waited_for = True, True
                     if not watcher.is_alive():
@@ -144,7 +149,8 @@ class Fleet:
             self._news.notify_all()
             until: float | None = None
             while any(watcher.is_asked and watcher.waited_for for watcher in self._watchers):
-                if until is None and any(watcher.answer is not None for watcher in self._watchers):
+                is_one_here = any(watcher.answer is not None for watcher in self._watchers)
+                if until is None and is_one_here and not everyone:
                     until = time.monotonic() + PATIENCE_S
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:

@@ -10,17 +10,19 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from typing import Optional
 
-from pyspark_ngsi.errors import Forgotten, GatewayError, Gone, OptionError, Refused
+from pyspark_ngsi.errors import Forgotten, GatewayError, Gone, OptionError, Refused, Unreachable
 from pyspark_ngsi.http import Access, request, segment
 
 log = logging.getLogger("pyspark_ngsi")
 # All gateways together: a task's memory does not grow with their number.
 BUFFERED_BYTES = 16 << 20
 ABORT_TIMEOUT_S = 10.0
+PAUSE_S = 1.0
 _ROW = re.compile(r"\brow (\d+)\b")
 
 Attempts = dict[Optional[str], list[str]]
@@ -47,11 +49,31 @@ class Gateways:
         if len(self.accesses) == 1:
             return self.accesses[0], path
         if gateway not in self._names:
-            self._names = {name: access for access in self.accesses for name in _names(access)}
-        if gateway not in self._names:
-            known = ", ".join(sorted(self._names)) or "none"
-            raise GatewayError(f"no address in url is of the gateway {gateway}; there are {known}")
+            self._look_for(gateway)
         return self._names[gateway], path
+
+    def _look_for(self, gateway: str) -> None:
+        """Ask who has it; one that is away matters only where nobody else does."""
+        deadline = time.monotonic() + max(access.retry_timeout_s for access in self.accesses)
+        while True:
+            away: Unreachable | None = None
+            for access in self.accesses:
+                try:
+                    names = _names(dataclasses.replace(access, retry_timeout_s=0.0))
+                except Unreachable as error:
+                    away = error
+                    continue
+                self._names.update(dict.fromkeys(names, access))
+                if gateway in names:
+                    return
+            if away is None:
+                known = ", ".join(sorted(self._names)) or "none"
+                raise GatewayError(
+                    f"no address in url is of the gateway {gateway}; there are {known}"
+                )
+            if time.monotonic() > deadline:
+                raise away
+            time.sleep(PAUSE_S)
 
 
 def _names(access: Access) -> list[str]:
