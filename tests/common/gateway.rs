@@ -62,7 +62,8 @@ impl Process {
     /// kill -9; `then` is done once it can do nothing any more, and may be
     /// what it takes for it to be gone.
     pub async fn kill_and(mut self, then: impl FnOnce()) -> Setup {
-        self.child.start_kill().unwrap();
+        // Refused where it has ended.
+        let _ = self.child.start_kill();
         then();
         self.child.wait().await.unwrap();
         self.setup
@@ -283,6 +284,11 @@ impl Gateway {
     /// Waits until it ends by itself.
     pub async fn ends(self) -> (Setup, ExitStatus) {
         self.process.ends().await
+    }
+
+    /// Waits until it ends by itself, and leaves it to be taken for killed.
+    pub async fn ended(&mut self) {
+        self.process.child.wait().await.unwrap();
     }
 
     /// A client of the Spark API with the gateway's own client certificate.
