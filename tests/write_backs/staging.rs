@@ -189,12 +189,12 @@ async fn a_commit_waits_for_what_could_not_be_read_at_the_start() {
     spark.stage(("q", 0), "a", &[number("urn:a", "n", 7)]).await;
     let (setup, _) = gateway.stop().await;
     let segments = std::fs::read_dir(setup.data_dir().join("write-backs/segments")).unwrap();
-    let hold = |path: std::path::PathBuf| {
+    let lock = |path: std::path::PathBuf| {
         let file = std::fs::File::options().write(true).open(path.join("db")).unwrap();
         file.lock().unwrap();
         file
     };
-    let held: Vec<_> = segments.map(|segment| hold(segment.unwrap().path())).collect();
+    let held: Vec<_> = segments.map(|segment| lock(segment.unwrap().path())).collect();
     assert!(!held.is_empty());
     let gateway = setup.start().await;
     let told = async {
