@@ -132,7 +132,7 @@ pub enum PositionError {
     },
     /// A new name, and there are too many. Reject.
     #[error(
-        "there are {MAX_CONSUMERS} consumers of this log already; use one of their names, or set store.consumer_expiry, which forgets those that are silent"
+        "there are {MAX_CONSUMERS} consumers of this log already; use one of their names, or delete one that nobody uses (DELETE /v1/streams/STREAM/consumers/NAME)"
     )]
     TooMany,
     /// Somebody else holds the consumer. Reject, or retry after that time.
