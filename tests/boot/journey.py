@@ -84,7 +84,7 @@ class Journey:
 
     def a_reload_takes_the_configuration_over_without_a_restart(self):
         process = self.box.process()
-        self.sh("printf '\\n[[route]]\\nstream = \"hall9\"\\ntenant = \"plant9\"\\n' >> /etc/ngsi-ferry/ngsi-ferry.toml")
+        self.sh("printf '\\n[[route]]\\nstream = \"hall9\"\\ntenant = \"plant9\"\\n' >> /etc/ngsi-ferry/ngsi-ferry.toml && sync /etc/ngsi-ferry/ngsi-ferry.toml")
         self.sh("systemctl reload ngsi-ferry")
         headers = {"Fiware-Service": "plant9"}
 
