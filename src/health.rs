@@ -96,19 +96,14 @@ impl Judge {
 pub struct LongestWait(Mutex<Duration>);
 
 impl LongestWait {
-    /// Takes in what is allowed now. Asked at each look.
-    pub fn with(&self, allowed: Duration) -> Duration {
+    /// The patience with who may also wait for another's answer, now for as
+    /// long as `allowed`: half of it is longer than that wait, so that the wait
+    /// alone is never a standstill. Asked at each look.
+    pub fn added_to(&self, patience: Duration, allowed: Duration) -> Duration {
         let mut longest = lock(&self.0);
         *longest = allowed.max(*longest);
-        *longest
+        patience.saturating_add(longest.saturating_mul(2))
     }
-}
-
-/// The patience with who may also wait for another's answer: half of it is
-/// longer than that wait, so that the wait alone is never a standstill.
-#[must_use]
-pub fn patience_and_wait(patience: Duration, wait: Duration) -> Duration {
-    patience.saturating_add(wait.saturating_mul(2))
 }
 
 /// What the last look found; shared by who looks and who tells of it.
@@ -192,6 +187,13 @@ impl Jobs {
     #[must_use]
     pub fn step(&self) -> Option<u64> {
         lock(&self.0).open.first().copied()
+    }
+}
+
+impl Job {
+    /// It has got on: what follows counts as another piece.
+    pub fn gets_on(&mut self) {
+        *self = self.jobs.begin();
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Shared {
     pub metrics: Metrics,
     /// Requests under way.
     pub requests: Jobs,
-    pub longest_timeout: LongestWait,
+    pub longest_answer: LongestWait,
     /// Reading and storing under way.
     pub steps: Jobs,
 }
@@ -52,7 +52,7 @@ impl Shared {
             streams: Streams::default(),
             metrics,
             requests: Jobs::default(),
-            longest_timeout: LongestWait::default(),
+            longest_answer: LongestWait::default(),
             steps: Jobs::default(),
         })
     }

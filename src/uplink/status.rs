@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::pull::LONG_POLL;
 use super::shared::Shared;
 use super::{Config, Error};
-use crate::health::{Busy, patience_and_wait};
+use crate::health::Busy;
 use crate::record::Sequence;
 
 /// How the link to the relay does.
@@ -109,8 +109,8 @@ impl Handle {
     /// relay that is away has none.
     pub fn busy(&self, patience: Duration, busy: &mut Vec<Busy>) {
         let timeout = self.0.client.load().timeout;
-        let answer = self.0.longest_timeout.with(timeout).saturating_add(LONG_POLL);
-        let requests = patience_and_wait(patience, answer);
+        let answer = timeout.saturating_add(LONG_POLL);
+        let requests = self.0.longest_answer.added_to(patience, answer);
         let parts = [
             ("the uplink's requests to the relay", &self.0.requests, requests),
             ("the uplink's reading and storing", &self.0.steps, 3 * patience),

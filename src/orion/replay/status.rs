@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::Error;
 use super::config::Config;
 use super::endpoint::Endpoint;
-use crate::health::{Busy, Jobs, LongestWait, patience_and_wait};
+use crate::health::{Busy, Jobs, LongestWait};
 use crate::record::Sequence;
 use crate::store::Log;
 use crate::write_back::APPLIED;
@@ -109,9 +109,9 @@ impl Handle {
     /// What has work: a request to Orion must end within its timeout, and
     /// then be taken in within `patience`.
     pub fn busy(&self, patience: Duration, busy: &mut Vec<Busy>) {
-        let timeout = self.longest_timeout.with(self.config.borrow().config.timeout);
+        let timeout = self.config.borrow().config.timeout;
+        let patience = self.longest_timeout.added_to(patience, timeout);
         if let Some(step) = self.attempts.step() {
-            let patience = patience_and_wait(patience, timeout);
             busy.push(Busy { part: "the replay to Orion".to_owned(), step, patience });
         }
     }

@@ -99,11 +99,9 @@ impl Staging {
         let staging = Arc::clone(self);
         // On a task of its own: log and ledger must not part where the uplink
         // is stopped in the middle.
-        let step =
-            tokio::spawn(boxed(
-                async move { staging.take_over_now(records, upto, acknowledged).await },
-            ));
-        step.await.unwrap_or(Err(TakeOverError::Append(AppendError::Closed)))
+        let step = async move { staging.take_over_now(records, upto, acknowledged).await };
+        let taken = tokio::spawn(boxed(step)).await;
+        taken.unwrap_or(Err(TakeOverError::Append(AppendError::Closed)))
     }
 
     async fn take_over_now(
@@ -112,8 +110,7 @@ impl Staging {
         upto: Pulled,
         acknowledged: Sequence,
     ) -> Result<(), TakeOverError> {
-        // One for each step, for there may be hundreds, and each gets on.
-        let mut _under_way = self.steps.begin();
+        let mut under_way = self.steps.begin();
         let mut ledger = self.ledger.lock().await;
         self.remember_commits(&ledger).await?;
         let known = ledger.pulled.as_ref().map(|place| place.pulled.clone());
@@ -134,7 +131,8 @@ impl Staging {
             let settles = matches!(entry, Ok(Entry::Commit { .. } | Entry::Abort { .. }));
             if !step.lines.is_empty() && (settles || step.lines.len() >= MOST_IN_A_STEP) {
                 let pulled = Pulled { next: at, ..upto.clone() };
-                _under_way = self.steps.begin();
+                // There may be hundreds of steps.
+                under_way.gets_on();
                 self.append_step(&mut ledger, std::mem::take(&mut step), pulled).await?;
             }
             match entry {
