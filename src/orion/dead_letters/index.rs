@@ -4,7 +4,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 
-use super::letter::{Item, Place};
+use super::letter::{DeadLetter, Item, Place};
 use crate::ngsi::EntityKey;
 use crate::record::Sequence;
 
@@ -38,16 +38,7 @@ fn entity(tenant: &str, id: &str) -> u64 {
 impl Index {
     pub(super) fn apply(&mut self, seq: Sequence, item: &Item) {
         match item {
-            Item::Dead(letter) => {
-                let entities: Box<[u64]> =
-                    letter.entities.iter().map(|e| entity(&e.tenant, &e.id)).collect();
-                for entity in &entities {
-                    self.by_entity.entry(*entity).or_default().push(seq);
-                }
-                let place = hashed(&letter.write_back);
-                self.by_place.insert(place, seq);
-                self.open.insert(seq, Open { place, entities, superseded: false });
-            }
+            Item::Dead(letter) => self.add(seq, letter),
             Item::Resolved { id, .. } => self.remove(*id),
             Item::Superseded { id } => {
                 if let Some(open) = self.open.get_mut(id) {
@@ -57,6 +48,17 @@ impl Index {
                 }
             }
         }
+    }
+
+    pub(super) fn add(&mut self, id: Sequence, letter: &DeadLetter) {
+        let entities: Box<[u64]> =
+            letter.entities.iter().map(|e| entity(&e.tenant, &e.id)).collect();
+        for entity in &entities {
+            self.by_entity.entry(*entity).or_default().push(id);
+        }
+        let place = hashed(&letter.write_back);
+        self.by_place.insert(place, id);
+        self.open.insert(id, Open { place, entities, superseded: false });
     }
 
     pub(super) fn remove(&mut self, id: Sequence) {

@@ -159,31 +159,22 @@ pub(super) enum Item {
 pub struct Sealed {
     pub(super) line: Line,
     /// The letter without request and answer.
-    pub(super) rest: Item,
-    place: Place,
+    pub(super) rest: Box<DeadLetter>,
 }
 
 impl From<DeadLetter> for Sealed {
     fn from(letter: DeadLetter) -> Self {
-        let place = letter.write_back.clone();
         let whole = Item::Dead(Box::new(letter));
         let line = whole.to_line();
-        let Item::Dead(mut letter) = whole else { unreachable!("made so above") };
-        (letter.request, letter.answer, letter.unreadable) = (None, None, None);
-        Self { line, rest: Item::Dead(letter), place }
-    }
-}
-
-impl Sealed {
-    pub(super) fn place(&self) -> &Place {
-        &self.place
+        let Item::Dead(mut rest) = whole else { unreachable!("made so above") };
+        (rest.request, rest.answer, rest.unreadable) = (None, None, None);
+        Self { line, rest }
     }
 }
 
 impl Item {
     pub(super) fn to_line(&self) -> Line {
-        // Strings and numbers always serialise; a time of before 1970 is what
-        // does not, and no clock of ours says that.
+        // Strings, numbers and times always serialise.
         let body = serde_json::to_vec(self).unwrap_or_default();
         Line::encode(SystemTime::now(), "POST", "/dead-letters", &[], &body)
     }

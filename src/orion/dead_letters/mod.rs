@@ -137,11 +137,11 @@ impl DeadLetters {
     /// Where the log did not take it.
     pub async fn add(&self, letter: &Sealed) -> Result<Sequence, Error> {
         let _one = self.inner.changing.lock().await;
-        if let Some(id) = self.index().of_place(letter.place()) {
+        if let Some(id) = self.index().of_place(&letter.rest.write_back) {
             return Ok(id);
         }
         let id = self.append(letter.line.clone()).await?;
-        self.index().apply(id, &letter.rest);
+        self.index().add(id, &letter.rest);
         Ok(id)
     }
 

@@ -222,7 +222,7 @@ impl Engine {
             reason = letter.reason,
             "a write-back goes to the dead letters"
         );
-        self.keep(ordinal, Keep::Letter(Box::new(letter.into())));
+        self.keep(ordinal, Keep::Letter(letter.into()));
     }
 
     /// Keeps something in the dead letters' log; the unit is finished then.
@@ -245,7 +245,7 @@ impl Engine {
 
 /// What is kept in the dead letters' log before a unit is finished.
 enum Keep {
-    Letter(Box<dead_letters::Sealed>),
+    Letter(dead_letters::Sealed),
     Superseded(Vec<EntityKey>),
 }
 
