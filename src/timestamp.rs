@@ -78,8 +78,9 @@ pub mod option {
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<SystemTime>, D::Error> {
-        let text = Option::<std::borrow::Cow<str>>::deserialize(deserializer)?;
-        text.map(|text| super::parse(&text).map_err(serde::de::Error::custom)).transpose()
+        #[derive(Deserialize)]
+        struct Written(#[serde(with = "super")] SystemTime);
+        Ok(Option::<Written>::deserialize(deserializer)?.map(|Written(time)| time))
     }
 }
 

@@ -37,9 +37,8 @@ impl Wire {
     pub(super) fn of(stream: TcpStream, patience: Duration) -> io::Result<(Counted, Arc<Self>)> {
         stream.set_nodelay(true)?;
         // The kernel takes no more than the 24 days that an int has.
-        let longest = i32::MAX.unsigned_abs();
-        let patience = u32::try_from(patience.as_millis()).map_or(longest, |ms| ms.min(longest));
-        sockopt::set_tcp_user_timeout(&stream, patience)?;
+        let patience = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+        sockopt::set_tcp_user_timeout(&stream, patience.unsigned_abs())?;
         sockopt::set_socket_keepalive(&stream, true)?;
         sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE)?;
         sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
