@@ -84,9 +84,7 @@ class Driver:
         self._last = self._planned = end
         spans = offsets.spans(start, end)
         streams = self._known({span.key for span in spans}, list(end.places))
-        # Where a version of Spark shows a source at a start what it saw last, that is an empty
-        # range at the end of a batch that may still have to be repeated.
-        self._claim(start, end, streams, is_processed=start.places != end.places)
+        self._claim(start, end, streams)
         for key, place in end.places.items():
             at = start.places.get(key)
             if place.earlier is not None and at is not None and key in streams:
@@ -197,10 +195,7 @@ class Driver:
             why = f"the stream ended at {to.seq}: its gateway was set back to an earlier state"
             ranges.lost(one, to.seq, at.seq, why, self._options.fail_on_data_loss)
 
-    def _claim(
-        self, start: Offset, end: Offset, streams: Mapping[str, Stream], is_processed: bool
-    ) -> None:
-        """Hold the consumer of the streams, at `start` where what is below it `is_processed`."""
+    def _claim(self, start: Offset, end: Offset, streams: Mapping[str, Stream]) -> None:
         wanted = []
         for key, place in sorted(end.places.items()):
             if key not in streams or self._keeper.holds(key, place.epoch):
@@ -218,8 +213,10 @@ class Driver:
                 if at is not None and at.epoch == log_before.epoch:
                     begin = at.seq
                 wanted.append((streams[key], log_before.epoch, begin))
-        if not is_processed:
-            # A position that is lower than the gateway's moves nothing.
+        if start.places == end.places:
+            # Where a version of Spark shows a source at a start what it saw last, that is the
+            # end of a batch that may still have to be repeated. A position that is lower than
+            # the gateway's moves nothing.
             wanted = [(stream, epoch, 0) for stream, epoch, _ in wanted]
         self._keeper.claim(wanted, [start.lease, end.lease])
 

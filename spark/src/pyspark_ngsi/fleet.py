@@ -140,12 +140,11 @@ class Fleet:
         with self._news:
             for watcher in self._watchers:
                 # An answer that came late is not asked for again, but told of now.
-                if everyone and watcher.is_asked:
-                    watcher.waited_for = True
                 if watcher.answer is None and not watcher.is_asked:
                     watcher.is_asked, watcher.waited_for = True, True
                     if not watcher.is_alive():
                         watcher.start()
+                watcher.waited_for |= everyone
             self._news.notify_all()
             until: float | None = None
             while any(watcher.is_asked and watcher.waited_for for watcher in self._watchers):

@@ -43,26 +43,24 @@ def read(body: str | None, headers: Mapping[str, str | None], path: str | None) 
 
     `headers` have names in lower case; `path` is with its query.
     """
-    try:
-        return _read(body, headers, path)
-    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
-        reason = f"{type(error).__name__}: {error}"
-    except RecursionError:
-        reason = "it is nested too deeply"
-    # Nothing that a notification may hold is worth a batch.
-    return _unreadable(Notification([]), clean(f"the notification cannot be read: {reason}"))
-
-
-def _read(body: str | None, headers: Mapping[str, str | None], path: str | None) -> Notification:
     found = Notification([], _asked_subscription(path), _version_told(headers))
+    try:
+        return _read(body, found)
+    except RecursionError:
+        return _unreadable(found, "the body is nested too deeply")
+    # Nothing that a notification may hold is worth a batch.
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        return _unreadable(found, clean(f"the notification cannot be read: {reason}"))
+
+
+def _read(body: str | None, found: Notification) -> Notification:
     if body is None:
         return _unreadable(found, 'the body is not UTF-8; the option "raw" gives it as base64')
     if not body.strip():
         return _unreadable(found, "the body is empty")
     try:
         document = _DECODER.decode(body)
-    except RecursionError:
-        return _unreadable(found, "the body is nested too deeply")
     except ValueError as error:
         return _unreadable(found, f"the body is no JSON: {error}")
     if not isinstance(document, dict):

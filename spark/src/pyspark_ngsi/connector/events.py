@@ -194,9 +194,7 @@ def _is_instance(value: Any) -> bool:
 
 
 def _is_geometry(value: Any) -> bool:
-    if not isinstance(value, dict) or "coordinates" not in value:
-        return False
-    return value.get("type") in GEOMETRIES
+    return isinstance(value, dict) and value.get("type") in GEOMETRIES and "coordinates" in value
 
 
 def _linked_context(link: str | None) -> str | None:
