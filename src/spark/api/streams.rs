@@ -38,23 +38,29 @@ impl Session {
     ) -> Result<Response<Body>, Refused> {
         let query = Query::parse(query, &["stream"]).map_err(|e| bad_request(&e))?;
         let only = query.text("stream");
-        self.grant_any(who, Right::Read)?;
+        if self.grant_any(who, Right::WriteBack).is_err() {
+            self.grant_any(who, Right::Read)?;
+        }
         let mut gateways = Vec::new();
-        let mut add = |gateway: &str, heard: Option<u64>, streams: Vec<Value>| {
-            if !streams.is_empty() {
-                let mut one = json!({ "gateway": gateway, "streams": streams });
-                if let Some(heard) = heard {
-                    one["heard_seconds"] = heard.into();
-                }
+        let mut add = |gateway: &str, one: Value| {
+            let has_streams = one["streams"].as_array().is_some_and(|streams| !streams.is_empty());
+            // Who writes back looks for a gateway, and need not read it.
+            let is_found = only.is_none() && self.may(who, Right::WriteBack, gateway, None);
+            if has_streams || is_found {
                 gateways.push(one);
             }
         };
         let remotes = self.api.store.remotes();
         let own = self.own_streams(who, only, !remotes.is_empty());
-        add(&self.api.id, None, own);
+        add(&self.api.id, json!({ "gateway": self.api.id, "streams": own }));
         for remote in remotes {
             let heard = remote.heard().map(|age| age.as_secs());
-            add(remote.name(), heard, self.streams_of(who, &remote, only));
+            let streams = self.streams_of(who, &remote, only);
+            // Only of another gateway, and null where it has not been heard since
+            // the start: what is told of it is a replica, and may be behind.
+            let one =
+                json!({ "gateway": remote.name(), "heard_seconds": heard, "streams": streams });
+            add(remote.name(), one);
         }
         Ok(serve::json(StatusCode::OK, &json!({ "gateways": gateways })))
     }
@@ -75,7 +81,8 @@ impl Session {
     fn own_streams(&self, who: &Identity, only: Option<&str>, is_relay: bool) -> Vec<Value> {
         let logs = self.api.store.streams();
         let wanted = logs.iter().filter(|log| only.is_none_or(|only| log.name() == only));
-        let readable = wanted.filter(|log| self.may_read(who, &self.api.id, log.name()));
+        let readable =
+            wanted.filter(|log| self.may(who, Right::Read, &self.api.id, Some(log.name())));
         let states = readable.map(|log| log.status());
         let used = states.filter(|log| !is_relay || log.next > 0 || !log.consumers.is_empty());
         used.map(|status| json!(status)).collect()
@@ -85,13 +92,13 @@ impl Session {
     fn streams_of(&self, who: &Identity, remote: &RemoteGateway, only: Option<&str>) -> Vec<Value> {
         let wanted = remote.streams().into_iter();
         let wanted = wanted.filter(|(name, _)| only.is_none_or(|only| name == only));
-        let readable = wanted.filter(|(name, _)| self.may_read(who, remote.name(), name));
+        let readable =
+            wanted.filter(|(name, _)| self.may(who, Right::Read, remote.name(), Some(name)));
         readable.filter_map(|(name, replicas)| state_of(&name, &replicas)).collect()
     }
 
-    fn may_read(&self, who: &Identity, gateway: &str, stream: &str) -> bool {
-        let on = On { gateway: Some(gateway), stream: Some(stream) };
-        self.api.access.load().may(who, Right::Read, on)
+    fn may(&self, who: &Identity, right: Right, gateway: &str, stream: Option<&str>) -> bool {
+        self.api.access.load().may(who, right, On { gateway: Some(gateway), stream })
     }
 
     fn grant_any(&self, who: &Identity, right: Right) -> Result<(), Refused> {
