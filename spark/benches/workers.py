@@ -21,7 +21,8 @@ def session() -> Any:
     spark = (
         SparkSession.builder.master("local[2]")
         .config("spark.ui.enabled", "false")
-        .config("spark.driver.memory", "1g")
+        # socketTextStream keeps a backlog in it, and stands still where there is no room.
+        .config("spark.driver.memory", "3g")
         .config("spark.sql.shuffle.partitions", "2")
         .getOrCreate()
     )
