@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from pyspark_ngsi import http, offsets, ranges
-from pyspark_ngsi.errors import DataLoss, Refused, Unreachable
-from pyspark_ngsi.fleet import Fleet, Stream
+from pyspark_ngsi import offsets, ranges
+from pyspark_ngsi.errors import DataLoss, Unreachable
+from pyspark_ngsi.fleet import Fleet, Stream, end_of
 from pyspark_ngsi.lease import Keeper
 from pyspark_ngsi.offsets import Offset, Place, Step
 from pyspark_ngsi.options import ReadOptions
@@ -39,6 +39,8 @@ class Driver:
         self._planned: Offset | None = None
         self._target: dict[str, Stream] | None = None
         self._is_limit_told = False
+        self._refilling: dict[str, Place] = {}
+        """Where the query waits for a relay that lost its records, by stream."""
 
     def latest(self, told_start: Mapping[str, Any] | None, is_limited: bool) -> dict[str, Any]:
         """Plan how far the next batch goes; see `NgsiStreamReader.latestOffset`."""
@@ -144,6 +146,12 @@ class Driver:
             self._judge_lost_log(stream, at)
             here = following[0]
             at, is_new = Place(here.epoch, here.earliest), True
+        elif at.seq >= here.next and here is not stream.current:
+            # This log is read to its end: on to the next.
+            here = following[following.index(here) + 1]
+            at, is_new = Place(here.epoch, here.earliest), True
+        elif at.seq > here.next and stream.is_replica:
+            self._note_refilling(stream, at)
         elif at.seq > here.next:
             one = Range.of(stream, at.epoch, here.next, at.seq)
             why = (
@@ -152,10 +160,6 @@ class Driver:
             )
             ranges.lost(one, here.next, at.seq, why, options.fail_on_data_loss)
             at = Place(here.epoch, here.next)
-        elif at.seq == here.next and here is not stream.current:
-            # This log is read to its end: on to the next.
-            here = following[following.index(here) + 1]
-            at, is_new = Place(here.epoch, here.earliest), True
         elif here.earliest > at.seq and options.fail_on_data_loss:
             one = Range.of(stream, at.epoch, at.seq, here.next)
             if (gone := ranges.probe(one)) is not None:
@@ -165,15 +169,23 @@ class Driver:
         place = Place(at.epoch, at.seq)
         return Step(stream.key, place, here, is_new, stream.bytes_per_record)
 
+    def _note_refilling(self, stream: Stream, at: Place) -> None:
+        """Tell once that a relay has less than the query has read: it was wiped or restored."""
+        if self._refilling.get(stream.key) != at:
+            self._refilling[stream.key] = at
+            log.warning(
+                "%s, a relay, has %s up to %s only, and the query is at %s: it lost its records, "
+                "and the query goes on there once the gateway has filled it again",
+                stream.access.url,
+                stream.key,
+                stream.current.next,
+                at.seq,
+            )
+
     def _judge_lost_log(self, stream: Stream, at: Place) -> None:
         """Raise or warn for a log that is not there any more, unless it was read to its end."""
-        try:
-            path = f"{stream.path}"
-            told = http.request(stream.access, "GET", path, query={"epoch": at.epoch}).json()
-            if (told.get("epoch"), told.get("next")) == (at.epoch, at.seq):
-                return
-        except Refused:
-            pass
+        if end_of(stream.access, stream.path, at.epoch) == at.seq:
+            return
         text = (
             f"stream {stream.name} of gateway {stream.gateway} has begun anew (epoch "
             f"{stream.current.epoch}): its gateway was wiped, or restored from a backup. The query "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark_ngsi import http
-from pyspark_ngsi.errors import GatewayError, OptionError, Unreachable
+from pyspark_ngsi.errors import GatewayError, OptionError, Refused, Unreachable
 from pyspark_ngsi.http import Access
 
 log = logging.getLogger("pyspark_ngsi")
@@ -44,6 +45,8 @@ class Stream:
     """Logs before the current one of which a relay still has records, oldest first."""
     bytes_per_record: float = 0.0
     """As they are stored; 0 where nothing is."""
+    is_replica: bool = False
+    """A relay tells of it: where that was wiped, it is filled again by its gateway."""
 
     @property
     def key(self) -> str:
@@ -62,7 +65,7 @@ def ask(access: Access, streams: Iterable[str]) -> dict[str, Stream]:
     query = {"stream": next(iter(names))} if len(names) == 1 else None
     listed = http.request(access, "GET", "/v1/gateways", query=query).json()
     found = [
-        _stream(access, gateway["gateway"], told)
+        _stream(access, gateway["gateway"], told, "heard_seconds" in gateway)
         for gateway in listed["gateways"]
         for told in gateway["streams"]
         if told["name"] in names
@@ -70,7 +73,26 @@ def ask(access: Access, streams: Iterable[str]) -> dict[str, Stream]:
     return {stream.key: stream for stream in found}
 
 
-def _stream(access: Access, gateway: str, told: Mapping[str, Any]) -> Stream:
+def end_of(access: Access, path: str, epoch: str) -> int | None:
+    """Ask where a log that is no more among a stream's ended; None where nobody knows."""
+    with contextlib.suppress(Refused):
+        told = http.request(access, "GET", path, query={"epoch": epoch}).json()
+        if told.get("epoch") == epoch:
+            return int(told["next"])
+    with contextlib.suppress(Refused):
+        # Not even empty: a relay remembers those that it has removed.
+        removed = http.request(access, "GET", path).json().get("removed", ())
+        return next((int(one["next"]) for one in removed if one["epoch"] == epoch), None)
+    return None
+
+
+def is_refilling(refused: Refused) -> bool:
+    """Tell whether a relay's answer is that of one that was wiped and is filled again."""
+    is_short = refused.status == 409 and refused.answer.get("error") == "BeyondEnd"
+    return is_short or refused.status == 404
+
+
+def _stream(access: Access, gateway: str, told: Mapping[str, Any], is_replica: bool) -> Stream:
     earlier = (Epoch(e["epoch"], e["earliest"], e["next"]) for e in told.get("earlier", ()))
     records = told.get("records", 0)
     # What was lost is no hole here: reading tells of it.
@@ -83,6 +105,7 @@ def _stream(access: Access, gateway: str, told: Mapping[str, Any]) -> Stream:
         Epoch(told["epoch"], told["earliest"], told["next"], holes),
         tuple(earlier),
         told.get("bytes", 0) / records if records else 0.0,
+        is_replica,
     )
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from pyspark_ngsi import batches, http
-from pyspark_ngsi.errors import Conflict, DataLoss, GatewayError, Gone, Unreachable
-from pyspark_ngsi.fleet import Stream
+from pyspark_ngsi.errors import Conflict, DataLoss, GatewayError, Gone, Refused, Unreachable
+from pyspark_ngsi.fleet import Stream, is_refilling
 from pyspark_ngsi.http import Access
 from pyspark_ngsi.schema import Columns
 
@@ -21,6 +21,7 @@ ANSWER_BYTES = 8 << 20
 # A task costs tens of milliseconds: fewer records are not worth one.
 LEAST_RECORDS = 2000
 WAIT_S = 5.0
+PAUSE_S = 0.5
 
 WHY = {
     "evicted": "the gateway's retention deleted them before this query had read them: give "
@@ -44,11 +45,21 @@ class Range:
     epoch: str
     begin: int
     end: int
+    is_replica: bool = False
 
     @staticmethod
     def of(stream: Stream, epoch: str, begin: int, end: int) -> Range:
         """Make a range of a stream that a gateway told of."""
-        return Range(stream.access, stream.path, stream.gateway, stream.name, epoch, begin, end)
+        return Range(
+            stream.access,
+            stream.path,
+            stream.gateway,
+            stream.name,
+            epoch,
+            begin,
+            end,
+            stream.is_replica and epoch == stream.current.epoch,
+        )
 
 
 def divide(ranges: list[Range], parts: int) -> list[list[Range]]:
@@ -96,8 +107,19 @@ def _read(one: Range, columns: Columns, fail_on_data_loss: bool) -> Iterator[pa.
             lost(one, at, after, WHY.get(reason, str(gone)), fail_on_data_loss)
             at = after
             continue
-        except Conflict as conflict:
-            lost(one, at, one.end, other_log(conflict), fail_on_data_loss)
+        except Refused as refused:
+            if one.is_replica and is_refilling(refused):
+                if time.monotonic() > patience:
+                    raise Unreachable(
+                        f"{one.access.url}, a relay, lost its records of stream {one.stream} of "
+                        f"gateway {one.gateway}, and is not filled again up to {at} "
+                        "(retryTimeout has passed): it needs the gateway for that"
+                    ) from refused
+                time.sleep(PAUSE_S)
+                continue
+            if not isinstance(refused, Conflict):
+                raise
+            lost(one, at, one.end, other_log(refused), fail_on_data_loss)
             return
         after = min(int(answer.headers["ngsi-ferry-next"]), one.end)
         lines = batches.unpack(answer.body, answer.headers.get("content-encoding"))

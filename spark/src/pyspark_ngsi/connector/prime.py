@@ -76,9 +76,9 @@ class _Source:
     def rdd(self, time: datetime, rdd: RDD[Any]) -> RDD[Any]:
         """Give the events of the batch of that time."""
         share(rdd.context)
-        start, until = self._progress.range_of(round(time.timestamp() * 1000))
-        parts = _parts(start, until, self._partitions)
-        stream, fails, is_complete = self._progress.stream, self._fails, self._is_complete
+        taken = self._progress.range_of(round(time.timestamp() * 1000))
+        parts = _parts(taken.begin, taken.end, self._partitions)
+        stream, fails, is_complete = taken.stream, self._fails, self._is_complete
 
         def read(part: tuple[int, int]) -> Any:
             return events(stream, part[0], part[1], fails, is_complete)

@@ -9,10 +9,12 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pyspark_ngsi.connector.reading import Stream
 from pyspark_ngsi.errors import Conflict, DataLoss, GatewayError, Refused
+from pyspark_ngsi.fleet import end_of
 from pyspark_ngsi.http import request, segment
 
 # Well below the gateway's lease_expiry, a minute by default.
@@ -20,11 +22,21 @@ SIGN_OF_LIFE_S = 15.0
 _log = logging.getLogger("pyspark_ngsi.connector")
 
 
+@dataclass(frozen=True)
+class Range:
+    """Numbers of one epoch of a stream: from `begin`, below `end`."""
+
+    stream: Stream
+    begin: int
+    end: int
+
+
 class Progress:
     """The ranges of a job: taken one after the other, acknowledged in their order.
 
-    A range is `(from, until)`. What was not acknowledged when a job ends comes
-    again to the next one of the same consumer.
+    What was not acknowledged when a job ends comes again to the next one of the
+    same consumer. On a relay, what it has of a gateway that was wiped is read to
+    its end before what that gateway has begun anew.
     """
 
     def __init__(self, stream: Stream, consumer: str, max_records: int, fails: bool) -> None:
@@ -34,10 +46,11 @@ class Progress:
         self._fail_on_data_loss = fails
         self._token = _token(stream, consumer)
         self._condition = threading.Condition()
-        self._ranges: dict[int, tuple[int, int]] = {}
+        self._ranges: dict[int, Range] = {}
         self._completed: set[int] = set()
         self._next: int | None = None
-        self._acknowledged: int | None = None
+        self._acknowledged: Range | None = None
+        """The last range that is acknowledged; before the first an empty one."""
         self._broken: GatewayError | None = None
         self._thread: threading.Thread | None = None
 
@@ -49,12 +62,7 @@ class Progress:
             (self._stream, self._consumer, self._max_records, self._fail_on_data_loss),
         )
 
-    @property
-    def stream(self) -> Stream:
-        """The stream, with its epoch once that is known."""
-        return self._stream
-
-    def range_of(self, batch_ms: int) -> tuple[int, int]:
+    def range_of(self, batch_ms: int) -> Range:
         """Give the range of the batch of that time; always the same for the same."""
         with self._condition:
             if self._broken is not None:
@@ -63,34 +71,51 @@ class Progress:
                 self._ranges[batch_ms] = self._take()
             return self._ranges[batch_ms]
 
-    def _take(self) -> tuple[int, int]:
+    def _take(self) -> Range:
         try:
             status = request(self._stream.access, "GET", self._stream.path).json()
         except Refused as error:
             if error.status != 404:
                 raise
             # It is made by its first notification.
-            return (0, 0)
-        if self._next is None:
-            self._begin(status)
-        elif status["epoch"] != self._stream.epoch:
-            raise GatewayError(
-                f"stream {self._stream.name} of {self._stream.access.url} was wiped or restored: "
-                "start the job anew, and it begins at what is there now"
-            )
+            return Range(self._stream, self._next or 0, self._next or 0)
+        log = self._log_among([*status.get("earlier", ()), status])
+        if log["epoch"] != self._stream.epoch:
+            self._begin(log)
         start = self._next or 0
-        until = min(status["next"], start + self._max_records)
-        self._next = until
-        return (start, until)
+        # A relay that was wiped has less until its gateway has filled it again.
+        end = max(start, min(log["next"], start + self._max_records))
+        self._next = end
+        return Range(self._stream, start, end)
 
-    def _begin(self, status: dict) -> None:
-        self._stream = replace(self._stream, epoch=status["epoch"])
-        consumers = {one["name"]: one for one in status["consumers"]}
-        known = consumers.get(self._consumer)
-        start = known["position"] if known else status["earliest"]
-        if start < status["earliest"] and status["evicted"]["until"] > start:
+    def _log_among(self, logs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Choose the log to read: the same until it is read to its end and another follows."""
+        if self._next is None:
+            unread = (log for log in logs if self._position(log) < log["next"])
+            return next(unread, logs[-1])
+        epochs = [log["epoch"] for log in logs]
+        if self._stream.epoch in epochs:
+            at = epochs.index(self._stream.epoch)
+            is_read = logs[at]["next"] <= self._next and at + 1 < len(logs)
+            return logs[at + is_read]
+        if end_of(self._stream.access, self._stream.path, self._stream.epoch or "") == self._next:
+            return logs[0]
+        raise GatewayError(
+            f"stream {self._stream.name} of {self._stream.access.url} was wiped or restored: "
+            "start the job anew, and it begins at what is there now"
+        )
+
+    def _position(self, log: dict[str, Any]) -> int:
+        """Where the consumer is in a log; its begin where that does not know it."""
+        known = (one for one in log["consumers"] if one["name"] == self._consumer)
+        one = next(known, None)
+        return int(one["position"] if one else log["earliest"])
+
+    def _begin(self, log: dict[str, Any]) -> None:
+        start = self._position(log)
+        if start < log["earliest"] and log["evicted"]["until"] > start:
             text = (
-                f"records {start} to {status['earliest'] - 1} of stream {self._stream.name} were "
+                f"records {start} to {log['earliest'] - 1} of stream {self._stream.name} were "
                 "evicted before this job had them"
             )
             if self._fail_on_data_loss:
@@ -98,16 +123,20 @@ class Progress:
                     f"{text}; set RECV_SINGLETON.fail_on_data_loss = False to go on without them"
                 )
             _log.warning(text)
-        self._next = self._acknowledged = max(start, status["earliest"])
-        self._hold()
-        self._thread = threading.Thread(target=self._acknowledge, daemon=True)
-        self._thread.start()
+        start = max(start, log["earliest"])
+        begin = Range(replace(self._stream, epoch=log["epoch"]), start, start)
+        self._hold(begin)
+        self._stream, self._next = begin.stream, start
+        if self._thread is None:
+            self._acknowledged = begin
+            self._thread = threading.Thread(target=self._acknowledge, daemon=True)
+            self._thread.start()
 
-    def _hold(self) -> None:
+    def _hold(self, begin: Range) -> None:
         """Register the consumer for this job alone; waits for another one's lease."""
         while True:
             try:
-                self._put(self._acknowledged or 0)
+                self._put(begin)
                 return
             except Conflict as conflict:
                 if conflict.answer.get("error") != "Leased":
@@ -120,10 +149,10 @@ class Progress:
                 )
                 time.sleep(min(wait, 5.0))
 
-    def _put(self, position: int) -> None:
-        body = {"epoch": self._stream.epoch, "position": position, "lease": self._token}
-        path = f"{self._stream.path}/consumers/{segment(self._consumer)}"
-        request(self._stream.access, "PUT", path, body=body)
+    def _put(self, done: Range) -> None:
+        body = {"epoch": done.stream.epoch, "position": done.end, "lease": self._token}
+        path = f"{done.stream.path}/consumers/{segment(self._consumer)}"
+        request(done.stream.access, "PUT", path, body=body)
 
     def completed(self, batch_ms: int, failure: str | None) -> None:
         """Note the end of a batch. After a failed one nothing is acknowledged any more."""
@@ -139,30 +168,34 @@ class Progress:
             self._completed.add(batch_ms)
             self._condition.notify_all()
 
-    def _due(self) -> int | None:
-        """Give the end of what is completed without a gap, where that has moved."""
-        end = None
+    def _due(self) -> Range | None:
+        """Give the last of what is completed without a gap, in one epoch, where that has moved."""
+        done: Range | None = None
         for batch_ms in sorted(self._ranges):
-            if batch_ms not in self._completed:
+            one = self._ranges[batch_ms]
+            is_another = done is not None and one.stream.epoch != done.stream.epoch
+            if batch_ms not in self._completed or is_another:
                 break
-            end = self._ranges.pop(batch_ms)[1]
+            done = self._ranges.pop(batch_ms)
             self._completed.discard(batch_ms)
-        return end
+        return done
 
     def _acknowledge(self) -> None:
         while True:
             with self._condition:
-                end = self._due()
-                if end is None:
+                done = self._due()
+                if done is None:
                     self._condition.wait(SIGN_OF_LIFE_S)
-                    end = self._due()
-                if end is not None:
-                    self._acknowledged = max(end, self._acknowledged or 0)
-                position = self._acknowledged or 0
+                    done = self._due()
+                # Before there was a stream there was nothing in a range either.
+                if done is not None and done.stream.epoch is not None:
+                    self._acknowledged = done
+                last = self._acknowledged
+            assert last is not None
             try:
-                self._put(position)
+                self._put(last)
             except GatewayError as error:
-                if isinstance(error, Refused):
+                if isinstance(error, Refused) and not last.stream.is_refilling(error):
                     with self._condition:
                         self._broken = error
                     return

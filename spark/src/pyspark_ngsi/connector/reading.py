@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pyspark_ngsi import fleet
 from pyspark_ngsi.connector.events import NotAnEvent, body_of, event_of
-from pyspark_ngsi.errors import DataLoss, GatewayError, Gone
+from pyspark_ngsi.errors import DataLoss, GatewayError, Gone, Refused
 from pyspark_ngsi.http import Access, Answer, request, segment
 
 MAX_BYTES = 4 << 20
+PAUSE_S = 0.5
 _log = logging.getLogger("pyspark_ngsi.connector")
 
 
@@ -33,6 +36,10 @@ class Stream:
         prefix = f"/v1/gateways/{segment(self.gateway)}" if self.gateway else "/v1"
         return f"{prefix}/streams/{segment(self.name)}"
 
+    def is_refilling(self, refused: Refused) -> bool:
+        """Tell whether a relay that lost its records refuses: it is filled again."""
+        return self.gateway is not None and fleet.is_refilling(refused)
+
 
 def records(
     stream: Stream, start: int, until: int, fail_on_data_loss: bool
@@ -42,7 +49,7 @@ def records(
     Raises `DataLoss` where some of them are gone, unless that is allowed; then
     it is logged.
     """
-    at = start
+    at, patience = start, time.monotonic() + stream.access.retry_timeout_s
     while at < until:
         query = {"epoch": stream.epoch, "from": at, "until": until, "max_bytes": MAX_BYTES}
         try:
@@ -66,6 +73,11 @@ def records(
                 ) from gone
             _log.warning(text)
             at = earliest
+            continue
+        except Refused as refused:
+            if not stream.is_refilling(refused) or time.monotonic() > patience:
+                raise
+            time.sleep(PAUSE_S)
             continue
         for line in _lines(answer):
             yield json.loads(line)
