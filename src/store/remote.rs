@@ -184,11 +184,16 @@ impl Log {
         removed.collect()
     }
 
-    /// Keeps, for whoever asks for it, what became of an earlier replica.
+    /// Keeps, for whoever asks for it, what became of an earlier replica, and of
+    /// those that it kept that of.
     pub(super) async fn note_removed(&self, earlier: &Log) -> Result<(), PositionError> {
         let (next, evicted) = (earlier.bounds().next, earlier.shared.state.get().evicted);
-        let mark = serde_json::to_string(&RemovedMark { next, evicted }).unwrap_or_default();
-        self.set_mark(&format!("{REMOVED}{}", earlier.epoch()), &mark).await
+        let this = Removed { epoch: earlier.epoch(), next, evicted };
+        for Removed { epoch, next, evicted } in earlier.removed().into_iter().chain([this]) {
+            let mark = serde_json::to_string(&RemovedMark { next, evicted }).unwrap_or_default();
+            self.set_mark(&format!("{REMOVED}{epoch}"), &mark).await?;
+        }
+        Ok(())
     }
 
     /// Whether it holds nothing any more.

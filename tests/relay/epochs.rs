@@ -1,5 +1,7 @@
 //! A gateway that was wiped, and a replica that was.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::edge::{Edge, frames, read_all, relay};
@@ -70,6 +72,24 @@ async fn the_replica_of_a_wiped_gateway_stays_until_it_is_acknowledged() {
     let folders = async || std::fs::read_dir(&folder).unwrap().count() == 1;
     until("its folder is removed", folders).await;
     assert_eq!(read_all(&api, PRESS, "e2", 0).await.0, (0..12).collect::<Vec<_>>());
+
+    // Where it ended is told whatever became of those that came after it.
+    let ends = async || {
+        let state = api.get(PRESS).await.json();
+        let removed = state["removed"].as_array().cloned().unwrap_or_default();
+        let of = |one: &Value| (one["epoch"].as_str().unwrap().to_owned(), one["next"].as_u64());
+        removed.iter().map(of).collect::<BTreeMap<_, _>>()
+    };
+    let end_of = |epoch: &str, next: u64| (epoch.to_owned(), Some(next));
+    edge.hand_over_all("press", "e3", 0..3).await;
+    assert_eq!(ends().await, BTreeMap::from([end_of("e1", 20)]));
+    for consumer in ["job", "late"] {
+        let path = format!("{PRESS}/consumers/{consumer}");
+        let answer = api.ask("PUT", &path, "{\"epoch\":\"e2\",\"position\":12}").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let both = BTreeMap::from([end_of("e1", 20), end_of("e2", 12)]);
+    until("the second replica is removed", async || ends().await == both).await;
 }
 
 #[tokio::test]

@@ -36,17 +36,22 @@ impl Session {
         who: &Identity,
         query: Option<&str>,
     ) -> Result<Response<Body>, Refused> {
-        let query = Query::parse(query, &["stream"]).map_err(|e| bad_request(&e))?;
+        let query = Query::parse(query, &["stream", "right"]).map_err(|e| bad_request(&e))?;
         let only = query.text("stream");
-        if self.grant_any(who, Right::WriteBack).is_err() {
-            self.grant_any(who, Right::Read)?;
-        }
+        let right = match query.text("right") {
+            None | Some("read") => Right::Read,
+            Some("write-back") => Right::WriteBack,
+            Some(_) => return Err(bad_request("right is read or write-back")),
+        };
+        self.grant_any(who, right)?;
         let mut gateways = Vec::new();
         let mut add = |gateway: &str, one: Value| {
             let has_streams = one["streams"].as_array().is_some_and(|streams| !streams.is_empty());
-            // Who writes back looks for a gateway, and need not read it.
-            let is_found = only.is_none() && self.may(who, Right::WriteBack, gateway, None);
-            if has_streams || is_found {
+            let is_told = match right {
+                Right::WriteBack => self.may(who, right, gateway, None),
+                _ => has_streams,
+            };
+            if is_told {
                 gateways.push(one);
             }
         };
@@ -239,7 +244,7 @@ fn state_of(stream: &str, replicas: &[Arc<Log>]) -> Option<Value> {
     if !earlier.is_empty() {
         state["earlier"] = earlier.into();
     }
-    let removed = newest.removed();
+    let removed: Vec<_> = replicas.iter().flat_map(|log| log.removed()).collect();
     if !removed.is_empty() {
         state["removed"] = json!(removed);
     }
