@@ -9,9 +9,11 @@ from conftest import until
 from test_reading import fill, finish, seqs, stream
 
 from pyspark_ngsi import http, write_stage
+from pyspark_ngsi.connector import progress, reading
 from pyspark_ngsi.connector.progress import Progress
 from pyspark_ngsi.connector.reading import Stream, records
-from pyspark_ngsi.http import Access
+from pyspark_ngsi.errors import Conflict
+from pyspark_ngsi.http import Access, Answer
 
 PRESS = "/v1/gateways/edge1/streams/press"
 
@@ -98,18 +100,30 @@ def test_a_log_that_was_read_to_its_end_is_no_loss_once_the_relay_has_removed_it
     assert [seq for _, seq in seqs(spark, tmp_path)] == sorted([*range(10), *range(4)])
 
 
-def numbers(progress: Progress, batch: int) -> list[tuple[str, int]]:
+class Counted:
+    """A function that knows how often it was called."""
+
+    def __init__(self, function) -> None:
+        self.calls, self._function = 0, function
+
+    def __call__(self, *arguments):
+        self.calls += 1
+        return self._function(*arguments)
+
+
+def numbers(job: Progress, batch: int) -> list[tuple[str, int]]:
     """Read the range of a batch, and tell that it is processed."""
-    taken = progress.range_of(batch)
+    taken = job.range_of(batch)
     read = records(taken.stream, taken.begin, taken.end, True)
     got = [(taken.stream.epoch, one["seq"]) for one in read]
-    progress.completed(batch, None)
+    job.completed(batch, None)
     return got
 
 
 def test_a_job_over_prime_reads_what_is_left_of_a_gateway_before_what_it_has_begun_anew(
-    relay_and_edge,
+    relay_and_edge, monkeypatch
 ):
+    monkeypatch.setattr(progress, "SIGN_OF_LIFE_S", 0.1)
     relay, edge = relay_and_edge
 
     def job() -> Progress:
@@ -125,26 +139,53 @@ def test_a_job_over_prime_reads_what_is_left_of_a_gateway_before_what_it_has_beg
     fill(edge, 4)
     until(lambda: state(relay)["epoch"] != before and there(relay) == 4, "the new beginning")
     after = state(relay)["epoch"]
-    expected = [
-        [(before, seq) for seq in range(6, 10)],
-        [(after, seq) for seq in range(4)],
-        [],
-    ]
-    # The job that goes on, and one that is started anew meanwhile.
-    second = job()
-    assert [numbers(second, batch) for batch in (1, 2, 3)] == expected
-    assert [numbers(first, batch) for batch in (2, 3, 4)] == expected
-    until(
-        lambda: [one["position"] for one in state(relay)["consumers"]] == [4],
-        "both logs are acknowledged",
-    )
+    taken = job().range_of(1)
+    assert (taken.stream.epoch, taken.begin, taken.end) == (before, 6, 10)
+    assert numbers(first, 2) == [(before, seq) for seq in range(6, 10)]
     until(
         lambda: any(one["epoch"] == before for one in state(relay).get("removed", ())),
         "the earlier replica is removed",
     )
+    # Signs of life for a log that is not there any more do no harm.
+    signs = Counted(progress.end_of)
+    monkeypatch.setattr(progress, "end_of", signs)
+    until(lambda: signs.calls > 1, "signs of life after that")
+    assert numbers(first, 3) == [(after, seq) for seq in range(4)]
+    assert numbers(first, 4) == []
+    until(
+        lambda: [one["position"] for one in state(relay)["consumers"]] == [4],
+        "the new log is acknowledged",
+    )
     fill(edge, 1)
     until(lambda: there(relay) == 5, "one more")
-    assert numbers(job(), 1) == [(after, 4)]
+    assert numbers(first, 5) == [(after, 4)]
+
+
+def test_a_task_of_prime_waits_for_a_relay_that_is_filled_again(monkeypatch):
+    def answer(records: range, reached: int) -> Answer:
+        lines = b"".join(b'{"seq":%d}\n' % seq for seq in records)
+        return Answer(200, {"ngsi-ferry-next": str(reached)}, lines)
+
+    answers = iter(
+        [
+            Conflict("", 409, {"error": "BeyondEnd", "next": 2}),
+            answer(range(3, 5), 5),
+            answer(range(0), 5),
+            answer(range(5, 9), 9),
+        ]
+    )
+
+    def request(*_, **__):
+        told = next(answers)
+        if isinstance(told, Conflict):
+            raise told
+        return told
+
+    monkeypatch.setattr(reading, "request", request)
+    monkeypatch.setattr(reading, "PAUSE_S", 0.01)
+    access = Access.from_options({"url": "https://relay:8443"})[0]
+    read = records(Stream(access, "edge1", "press", "e"), 3, 9, True)
+    assert [one["seq"] for one in read] == list(range(3, 9))
 
 
 def test_who_may_only_write_back_finds_the_gateway_among_several(gateways):

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyspark_ngsi import offsets, ranges
 from pyspark_ngsi.errors import DataLoss, Unreachable
-from pyspark_ngsi.fleet import Fleet, Stream, end_of
+from pyspark_ngsi.fleet import Epoch, Fleet, Stream, end_of
 from pyspark_ngsi.lease import Keeper
 from pyspark_ngsi.offsets import Offset, Place, Step
 from pyspark_ngsi.options import ReadOptions
@@ -142,15 +142,19 @@ class Driver:
         logs = {log.epoch: log for log in (*stream.earlier, stream.current)}
         here = logs.get(at.epoch)
         following = list(logs.values())
-        if here is None:
+        if here is None and stream.is_unheard:
+            # A relay that was restored from before this log knows nothing of it yet.
+            self._note_refilling(stream, at)
+            here = Epoch(at.epoch, at.seq, at.seq)
+        elif here is None:
             self._judge_lost_log(stream, at)
             here = following[0]
             at, is_new = Place(here.epoch, here.earliest), True
-        elif at.seq >= here.next and here is not stream.current:
+        elif at.seq == here.next and here is not stream.current:
             # This log is read to its end: on to the next.
             here = following[following.index(here) + 1]
             at, is_new = Place(here.epoch, here.earliest), True
-        elif at.seq > here.next and stream.is_replica:
+        elif at.seq > here.next and stream.is_replica and here is stream.current:
             self._note_refilling(stream, at)
         elif at.seq > here.next:
             one = Range.of(stream, at.epoch, here.next, at.seq)
@@ -174,12 +178,12 @@ class Driver:
         if self._refilling.get(stream.key) != at:
             self._refilling[stream.key] = at
             log.warning(
-                "%s, a relay, has %s up to %s only, and the query is at %s: it lost its records, "
-                "and the query goes on there once the gateway has filled it again",
+                "%s, a relay, has less of %s than the query has read (%s of epoch %s): it lost its "
+                "records, and the query goes on there once the gateway has filled it again",
                 stream.access.url,
                 stream.key,
-                stream.current.next,
                 at.seq,
+                at.epoch,
             )
 
     def _judge_lost_log(self, stream: Stream, at: Place) -> None:

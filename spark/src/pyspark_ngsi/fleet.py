@@ -47,6 +47,8 @@ class Stream:
     """As they are stored; 0 where nothing is."""
     is_replica: bool = False
     """A relay tells of it: where that was wiped, it is filled again by its gateway."""
+    is_unheard: bool = False
+    """A replica, and its gateway has said nothing since the relay's start."""
 
     @property
     def key(self) -> str:
@@ -65,7 +67,7 @@ def ask(access: Access, streams: Iterable[str]) -> dict[str, Stream]:
     query = {"stream": next(iter(names))} if len(names) == 1 else None
     listed = http.request(access, "GET", "/v1/gateways", query=query).json()
     found = [
-        _stream(access, gateway["gateway"], told, "heard_seconds" in gateway)
+        _stream(access, gateway, told)
         for gateway in listed["gateways"]
         for told in gateway["streams"]
         if told["name"] in names
@@ -92,7 +94,7 @@ def is_refilling(refused: Refused) -> bool:
     return is_short or refused.status == 404
 
 
-def _stream(access: Access, gateway: str, told: Mapping[str, Any], is_replica: bool) -> Stream:
+def _stream(access: Access, gateway: Mapping[str, Any], told: Mapping[str, Any]) -> Stream:
     earlier = (Epoch(e["epoch"], e["earliest"], e["next"]) for e in told.get("earlier", ()))
     records = told.get("records", 0)
     # What was lost is no hole here: reading tells of it.
@@ -100,12 +102,13 @@ def _stream(access: Access, gateway: str, told: Mapping[str, Any], is_replica: b
     holes = tuple(sorted((hole["from"], hole["until"]) for hole in unused))
     return Stream(
         access,
-        gateway,
+        gateway["gateway"],
         told["name"],
         Epoch(told["epoch"], told["earliest"], told["next"], holes),
         tuple(earlier),
         told.get("bytes", 0) / records if records else 0.0,
-        is_replica,
+        is_replica="heard_seconds" in gateway,
+        is_unheard=gateway.get("heard_seconds", 0) is None,
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pyspark_ngsi import http
-from pyspark_ngsi.errors import ConsumerTaken, GatewayError, Refused, Unreachable
+from pyspark_ngsi.errors import Conflict, ConsumerTaken, GatewayError, Refused, Unreachable
 from pyspark_ngsi.fleet import Stream
 
 log = logging.getLogger("pyspark_ngsi")
@@ -184,7 +184,18 @@ class Keeper:
             time.sleep(PAUSE_S)
 
     def _put(self, held: _Held, token: str, takes_over: list[str], retry_s: float) -> None:
-        position = held.position
+        try:
+            self._send_position(held, held.position, token, takes_over, retry_s)
+        except Conflict as conflict:
+            if conflict.answer.get("error") != "BeyondEnd" or not held.stream.is_replica:
+                raise
+            # A relay that lost records: what it is filled with again is kept for this query.
+            end = int(conflict.answer["next"])
+            self._send_position(held, end, token, takes_over, retry_s)
+
+    def _send_position(
+        self, held: _Held, position: int, token: str, takes_over: list[str], retry_s: float
+    ) -> None:
         http.request(
             replace(held.stream.access, retry_timeout_s=retry_s),
             "PUT",

@@ -77,7 +77,7 @@ class Gateways:
 
 
 def _names(access: Access) -> list[str]:
-    answer = request(access, "GET", "/v1/gateways").json()
+    answer = request(access, "GET", "/v1/gateways", query={"right": "write-back"}).json()
     return [gateway["gateway"] for gateway in answer["gateways"]]
 
 

@@ -49,8 +49,8 @@ class Progress:
         self._ranges: dict[int, Range] = {}
         self._completed: set[int] = set()
         self._next: int | None = None
-        self._acknowledged: Range | None = None
-        """The last range that is acknowledged; before the first an empty one."""
+        self._held: dict[str, Range] = {}
+        """How far each log is processed that the job reads, by epoch, in their order."""
         self._broken: GatewayError | None = None
         self._thread: threading.Thread | None = None
 
@@ -127,8 +127,8 @@ class Progress:
         begin = Range(replace(self._stream, epoch=log["epoch"]), start, start)
         self._hold(begin)
         self._stream, self._next = begin.stream, start
+        self._held[log["epoch"]] = begin
         if self._thread is None:
-            self._acknowledged = begin
             self._thread = threading.Thread(target=self._acknowledge, daemon=True)
             self._thread.start()
 
@@ -150,9 +150,19 @@ class Progress:
                 time.sleep(min(wait, 5.0))
 
     def _put(self, done: Range) -> None:
-        body = {"epoch": done.stream.epoch, "position": done.end, "lease": self._token}
-        path = f"{done.stream.path}/consumers/{segment(self._consumer)}"
-        request(done.stream.access, "PUT", path, body=body)
+        try:
+            self._send(done.stream, done.end)
+        except Conflict as conflict:
+            is_beyond = conflict.answer.get("error") == "BeyondEnd"
+            if not is_beyond or done.stream.gateway is None:
+                raise
+            # A relay that lost records: what it is filled with again is kept for this job.
+            self._send(done.stream, int(conflict.answer["next"]))
+
+    def _send(self, stream: Stream, position: int) -> None:
+        body = {"epoch": stream.epoch, "position": position, "lease": self._token}
+        path = f"{stream.path}/consumers/{segment(self._consumer)}"
+        request(stream.access, "PUT", path, body=body)
 
     def completed(self, batch_ms: int, failure: str | None) -> None:
         """Note the end of a batch. After a failed one nothing is acknowledged any more."""
@@ -168,39 +178,58 @@ class Progress:
             self._completed.add(batch_ms)
             self._condition.notify_all()
 
-    def _due(self) -> Range | None:
-        """Give the last of what is completed without a gap, in one epoch, where that has moved."""
-        done: Range | None = None
+    def _note_processed(self) -> bool:
+        """Note what is completed without a gap; tells whether that has moved."""
+        has_moved = False
         for batch_ms in sorted(self._ranges):
-            one = self._ranges[batch_ms]
-            is_another = done is not None and one.stream.epoch != done.stream.epoch
-            if batch_ms not in self._completed or is_another:
+            if batch_ms not in self._completed:
                 break
             done = self._ranges.pop(batch_ms)
             self._completed.discard(batch_ms)
-        return done
+            # Before there was a stream there was nothing in a range either.
+            if done.stream.epoch is not None:
+                self._held[done.stream.epoch] = done
+                has_moved = True
+        return has_moved
 
     def _acknowledge(self) -> None:
         while True:
             with self._condition:
-                done = self._due()
-                if done is None:
+                if not self._note_processed():
                     self._condition.wait(SIGN_OF_LIFE_S)
-                    done = self._due()
-                # Before there was a stream there was nothing in a range either.
-                if done is not None and done.stream.epoch is not None:
-                    self._acknowledged = done
-                last = self._acknowledged
-            assert last is not None
+                    self._note_processed()
+                held = list(self._held.values())
             try:
-                self._put(last)
+                for done in held:
+                    self._tell(done)
+            except Refused as error:
+                with self._condition:
+                    self._broken = error
+                return
             except GatewayError as error:
-                if isinstance(error, Refused) and not last.stream.is_refilling(error):
-                    with self._condition:
-                        self._broken = error
-                    return
                 # It is away; what was completed stays completed.
                 _log.warning("not acknowledged yet: %s", error)
+
+    def _tell(self, done: Range) -> None:
+        """Acknowledge a range, and let go of its log where the job has gone on to another."""
+        try:
+            self._put(done)
+        except Refused as refused:
+            if done.stream.is_refilling(refused):
+                raise GatewayError(str(refused)) from refused
+            # A relay removes what is read to its end.
+            if refused.answer.get("error") != "EpochDiffers" or not self._is_used_up(done):
+                raise
+        with self._condition:
+            epoch = done.stream.epoch
+            is_read = all(one.stream.epoch != epoch for one in self._ranges.values())
+            if is_read and epoch != self._stream.epoch and self._held.get(epoch or "") == done:
+                del self._held[epoch or ""]
+
+    def _is_used_up(self, done: Range) -> bool:
+        if done.stream.epoch != self._stream.epoch:
+            return True
+        return end_of(done.stream.access, done.stream.path, done.stream.epoch or "") == done.end
 
 
 def _token(stream: Stream, consumer: str) -> str:

@@ -82,11 +82,15 @@ def records(
         for line in _lines(answer):
             yield json.loads(line)
         reached = int(answer.headers["ngsi-ferry-next"])
-        if reached <= at:
+        if reached > at:
+            at, patience = reached, time.monotonic() + stream.access.retry_timeout_s
+        elif time.monotonic() > patience:
             raise GatewayError(
                 f"{stream.access.url} gives no more of stream {stream.name} from {at} on"
             )
-        at = reached
+        else:
+            # It stops, was restarted and is not ready, or is a relay that is filled again.
+            time.sleep(PAUSE_S)
 
 
 @functools.cache
