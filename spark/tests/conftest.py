@@ -152,10 +152,18 @@ class Gateway:
         }
 
 
+# Bound for as long as the tests run, and not listening: nobody else is given the port,
+# and whoever it is meant for can listen there (SO_REUSEADDR).
+_reserved: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port that is nobody's, and stays so while its gateway is down."""
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    _reserved.append(reserved)
+    return reserved.getsockname()[1]
 
 
 def notification(number: int, entity: str = "urn:Press:1") -> dict[str, object]:

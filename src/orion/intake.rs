@@ -35,6 +35,7 @@ use crate::tls::Acceptor;
 
 /// How long a full store may keep a request waiting: Orion gives up at 5 s.
 const PATIENCE: Duration = Duration::from_secs(4);
+const _: () = assert!(PATIENCE.as_secs() < 5, "Orion does not wait so long for an answer");
 /// How much of a log's tail is read for repeats after an unclean end.
 const TAIL_BYTES: usize = 1 << 20;
 

@@ -12,7 +12,10 @@ async fn systemd_hears_ready_once_notifications_are_taken_then_reloads_and_the_s
     let (mut manager, setup) = (Manager::new(), Setup::new());
     // A port of its own choice, known before it is ready: a connection made
     // the moment READY=1 comes must be served.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let reserved = tokio::net::TcpSocket::new_v4().unwrap();
+    reserved.set_reuseaddr(true).unwrap();
+    reserved.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let free = reserved.local_addr().unwrap();
     let setup = setup.set("INTAKE__LISTEN", &free.to_string());
     let starting = tokio::spawn({
         let command = manager.command(&setup);

@@ -30,7 +30,7 @@ async fn an_idle_connection_is_closed_and_its_last_notification_may_be_sent_agai
 /// not keep others out.
 #[tokio::test]
 async fn slow_bodies_are_cut_off_while_others_are_served() {
-    let gateway = Setup::new().set("INTAKE__BODY_TIMEOUT", "2s").start().await;
+    let gateway = Setup::new().set("INTAKE__BODY_TIMEOUT", "8s").start().await;
     let heads =
         ["Content-Length: 8388608\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"];
     let mut slow = Vec::new();

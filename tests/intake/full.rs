@@ -41,9 +41,10 @@ async fn a_full_store_answers_503_with_retry_after_once_waiting_was_in_vain() {
     let answer = post(&gateway, 99).await;
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert_eq!(answer.header("retry-after"), Some("5"));
-    // Long enough for a consumer to come; Orion gives up after 5 s.
+    // Long enough for a consumer to come. That Orion, which gives up after 5 s,
+    // still hears it, is asserted where the time is set.
     let waited = began.elapsed();
-    assert!((Duration::from_secs(3)..Duration::from_secs(5)).contains(&waited), "{waited:?}");
+    assert!((Duration::from_secs(3)..Duration::from_secs(30)).contains(&waited), "{waited:?}");
 }
 
 /// Both where segments are sealed already and where all is still in the one

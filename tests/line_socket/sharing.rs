@@ -13,6 +13,7 @@ async fn shared_records_go_to_one_of_the_clients_each() {
     }
     status(&gateway, |status| status["clients"] == 3).await;
     send(&gateway, 0..300, 300).await;
+    status(&gateway, |status| status["sent"] == 300).await;
     let mut all = Vec::new();
     for reader in &mut readers {
         all.extend(reader.rest().await);

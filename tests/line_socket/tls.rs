@@ -44,7 +44,8 @@ async fn lines_come_over_tls_and_the_position_follows_what_is_acknowledged() {
     assert_eq!(position(&gateway, |at| at >= 295).await, 295);
     drop(reader);
     let mut reader = Lines::over(connect(&gateway, true).await.unwrap());
-    assert_eq!(reader.rest().await.len(), 5);
+    reader.take(5).await;
+    assert_eq!(reader.rest().await, [""; 0]);
 }
 
 #[tokio::test]

