@@ -1,6 +1,6 @@
 """A query into Orion that is killed again and again: each write is applied once.
 
-`NGSI_FERRY_SPARK_ROWS` rows (2,000), `NGSI_FERRY_SPARK_ROUNDS` blows (3), and
+`NGSI_FERRY_SPARK_ROWS` rows (2,000), `NGSI_FERRY_SPARK_ROUNDS` blows (4), and
 `NGSI_FERRY_SEED` for what chance decides.
 """
 
@@ -23,7 +23,7 @@ from line import Line
 from orion import Orion
 
 ROWS = int(os.environ.get("NGSI_FERRY_SPARK_ROWS", "2000"))
-ROUNDS = int(os.environ.get("NGSI_FERRY_SPARK_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("NGSI_FERRY_SPARK_ROUNDS", "4"))
 SEED = int(os.environ.get("NGSI_FERRY_SEED", "0")) or random.randrange(1 << 32)
 ENTITIES = 20
 # Enough of them that a query is alive when its turn to be killed comes.
@@ -48,6 +48,7 @@ class Job:
     """One life of the query: a driver with its JVM and its workers."""
 
     def __init__(self, folder: Path, life: int, point: str, partitions: int, options) -> None:
+        self.point = point
         self.told = folder / f"told-{life}"
         settings = {
             "rows": str(folder / "rows"),
@@ -259,7 +260,12 @@ def campaign(folder: Path, orion: Orion, gateway, options, kinds, relay=None, up
     partitions = 1
     for round_ in range(ROUNDS):
         blow = kinds[round_ % len(kinds)]
-        if job is None or job.process.poll() is not None:
+        # Only a life that was made for it stops at a point of its batch.
+        is_alive = job is not None and job.process.poll() is None
+        if is_alive and blow in BLOWS[:2] and job.point != blow:
+            job.kill()
+            is_alive = False
+        if not is_alive:
             partitions = chance.choice([n for n in (1, 2, 3, 5) if n != partitions])
             job = Job(folder, life, blow, partitions, options)
             life += 1

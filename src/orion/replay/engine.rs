@@ -57,8 +57,8 @@ pub(super) enum Event {
         done: Vec<Ordinal>,
         sending: Vec<Ordinal>,
     },
-    /// Positions were moved, or at least tried.
-    Moved,
+    /// A move of the positions has ended; whether they are kept.
+    Moved(bool),
 }
 
 /// What is to be noted next.
@@ -224,7 +224,7 @@ impl Engine {
                 self.positions.noted(&records, highest, done.len());
                 self.noted(done, sending);
             }
-            Event::Moved => self.positions.moved(),
+            Event::Moved(is_kept) => self.positions.moved(is_kept),
         }
     }
 
@@ -309,10 +309,7 @@ impl Engine {
             && !self.stopping
         {
             let logs = self.logs.clone();
-            self.tasks.spawn(boxed(async move {
-                step.take(&logs).await;
-                Ok(Event::Moved)
-            }));
+            self.tasks.spawn(boxed(async move { Ok(Event::Moved(step.take(&logs).await)) }));
         }
     }
 

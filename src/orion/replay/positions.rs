@@ -32,7 +32,8 @@ pub(super) struct Positions {
     /// As they were moved last.
     durable: (Sequence, Sequence),
     outcomes: usize,
-    moving: bool,
+    /// Where a move under way leads.
+    moving: Option<(Sequence, Sequence)>,
     wake: Option<Instant>,
 }
 
@@ -54,7 +55,7 @@ impl Positions {
             lowest: None,
             durable: (applied, staged),
             outcomes: 0,
-            moving: false,
+            moving: None,
             wake: None,
         }
     }
@@ -98,7 +99,7 @@ impl Positions {
 
     /// The move to make now, if one is.
     pub(super) fn due(&mut self, now: Instant) -> Option<Step> {
-        if self.moving {
+        if self.moving.is_some() {
             return None;
         }
         let step = self.target();
@@ -114,18 +115,19 @@ impl Positions {
         }
         self.wake = None;
         self.outcomes = 0;
-        self.moving = true;
-        self.durable = (step.applied, step.staged);
+        self.moving = Some((step.applied, step.staged));
         Some(step)
     }
 
-    pub(super) fn moved(&mut self) {
-        self.moving = false;
+    /// A move has ended; one that failed comes due again.
+    pub(super) fn moved(&mut self, is_kept: bool) {
+        let to = self.moving.take();
+        self.durable = to.filter(|_| is_kept).unwrap_or(self.durable);
     }
 
     /// When a move may come due.
     pub(super) fn wakes_at(&self) -> Option<Instant> {
-        if self.moving { None } else { self.wake }
+        if self.moving.is_some() { None } else { self.wake }
     }
 
     /// Moves everything as far as it goes.
@@ -135,15 +137,43 @@ impl Positions {
 }
 
 impl Step {
-    pub(super) async fn take(self, logs: &Logs) {
+    /// Makes the move; tells whether it is on stable storage.
+    pub(super) async fn take(self, logs: &Logs) -> bool {
         let moved = async {
             logs.write_backs.acknowledge(APPLIED, None, self.applied, false).await?;
             // Only now are outcomes below it of no use.
             logs.outcomes.acknowledge(APPLIED, None, self.journal, false).await?;
             logs.write_backs.acknowledge(STAGED, None, self.staged, false).await
         };
-        if let Err(error) = moved.await {
+        let kept = moved.await;
+        if let Err(error) = &kept {
             warn!(%error, "the position in the write-backs could not be kept; it will be, later");
         }
+        kept.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_move_that_could_not_be_kept_comes_due_again() {
+        let mut positions = Positions::new(0, 0, Needed::default());
+        let begun = Instant::now();
+        positions.end(10, None);
+        assert!(positions.due(begun).is_none(), "it may wait");
+        let mut now = begun + IDLE;
+        for _ in 0..2 {
+            assert_eq!(positions.due(now).map(|step| step.applied), Some(10));
+            assert!(positions.due(now).is_none(), "one at a time");
+            positions.moved(false);
+            assert!(positions.due(now).is_none(), "not at once");
+            now = positions.wakes_at().unwrap();
+        }
+        assert!(positions.due(now).is_some());
+        positions.moved(true);
+        assert!(positions.due(now + IDLE).is_none());
+        assert_eq!(positions.wakes_at(), None);
     }
 }
