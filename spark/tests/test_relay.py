@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 from conftest import until
-from test_reading import fill, finish, seqs, stream
+from test_reading import HAS_LIMITS, fill, finish, seqs, stream
 
 from pyspark_ngsi import http, write_stage
 from pyspark_ngsi.connector import progress, reading
@@ -53,6 +53,7 @@ def wipe(edge) -> None:
     edge.start()
 
 
+@pytest.mark.skipif(not HAS_LIMITS, reason="before 4.2 a query that starts is not told its place")
 def test_a_relay_that_lost_records_is_waited_for_and_nothing_is_lost_or_comes_twice(
     spark, relay_and_edge, tmp_path, request
 ):
