@@ -86,6 +86,7 @@ def test_a_relay_that_lost_records_is_waited_for_and_nothing_is_lost_or_comes_tw
     assert read == [*range(20), *range(end - 5, end)]
 
 
+@pytest.mark.skipif(not HAS_LIMITS, reason="before 4.2 the last batch is acknowledged a run later")
 def test_a_log_that_was_read_to_its_end_is_no_loss_once_the_relay_has_removed_it(
     spark, relay_and_edge, tmp_path
 ):
