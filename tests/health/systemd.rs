@@ -6,16 +6,14 @@ use super::manager::{Manager, WATCHDOG};
 use crate::common::gateway::Setup;
 use crate::common::http;
 use crate::common::orion::notification::Notification;
+use crate::common::orion::reserve;
 
 #[tokio::test]
 async fn systemd_hears_ready_once_notifications_are_taken_then_reloads_and_the_stop() {
     let (mut manager, setup) = (Manager::new(), Setup::new());
     // A port of its own choice, known before it is ready: a connection made
     // the moment READY=1 comes must be served.
-    let reserved = tokio::net::TcpSocket::new_v4().unwrap();
-    reserved.set_reuseaddr(true).unwrap();
-    reserved.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let free = reserved.local_addr().unwrap();
+    let (_reserved, free) = reserve(0).unwrap();
     let setup = setup.set("INTAKE__LISTEN", &free.to_string());
     let starting = tokio::spawn({
         let command = manager.command(&setup);

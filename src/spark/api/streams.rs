@@ -44,28 +44,24 @@ impl Session {
             Some(_) => return Err(bad_request("right is read or write-back")),
         };
         self.grant_any(who, right)?;
-        let mut gateways = Vec::new();
-        let mut add = |gateway: &str, one: Value| {
-            let has_streams = one["streams"].as_array().is_some_and(|streams| !streams.is_empty());
-            let is_told = match right {
-                Right::WriteBack => self.may(who, right, gateway, None),
-                _ => has_streams,
-            };
-            if is_told {
-                gateways.push(one);
-            }
+        let is_told = |gateway: &str, streams: &[Value]| match right {
+            Right::WriteBack => self.may(who, right, gateway, None),
+            _ => !streams.is_empty(),
         };
-        let remotes = self.api.store.remotes();
-        let own = self.own_streams(who, only, !remotes.is_empty());
-        add(&self.api.id, json!({ "gateway": self.api.id, "streams": own }));
+        let mut gateways = Vec::new();
+        let (id, remotes) = (&self.api.id, self.api.store.remotes());
+        let streams = self.own_streams(who, only, !remotes.is_empty());
+        if is_told(id, &streams) {
+            gateways.push(json!({ "gateway": id, "streams": streams }));
+        }
         for remote in remotes {
-            let heard = remote.heard().map(|age| age.as_secs());
-            let streams = self.streams_of(who, &remote, only);
-            // Only of another gateway, and null where it has not been heard since
-            // the start: what is told of it is a replica, and may be behind.
-            let one =
-                json!({ "gateway": remote.name(), "heard_seconds": heard, "streams": streams });
-            add(remote.name(), one);
+            let (id, streams) = (remote.name(), self.streams_of(who, &remote, only));
+            if is_told(id, &streams) {
+                // Only of another gateway, and null where it has not been heard since
+                // the start: what is told of it is a replica, and may be behind.
+                let heard = remote.heard().map(|age| age.as_secs());
+                gateways.push(json!({ "gateway": id, "heard_seconds": heard, "streams": streams }));
+            }
         }
         Ok(serve::json(StatusCode::OK, &json!({ "gateways": gateways })))
     }

@@ -36,6 +36,7 @@ pub use entities::{Applied, Entities};
 pub use faults::{Fault, Gate};
 pub use ledger::{Comparison, Ledger, Sent};
 pub use request::{Answered, Request};
+pub use server::reserve;
 pub use state::{Connection, State};
 
 /// No wait of a test takes this long unless it fails.
