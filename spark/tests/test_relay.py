@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from conftest import until
+from test_exactly_once import ends
 from test_reading import HAS_LIMITS, fill, finish, seqs, stream
 
 from pyspark_ngsi import http, write_stage
@@ -37,8 +38,7 @@ def state(relay) -> dict:
 
 def there(relay) -> int:
     """Give where the stream ends on the relay; 0 before there is one."""
-    told = http.request(access_of(relay), "GET", "/v1/gateways", query={"stream": "press"}).json()
-    return next((s["next"] for g in told["gateways"] for s in g["streams"]), 0)
+    return ends(relay).get("edge1/press", 0)
 
 
 def restore(relay, backup) -> None:

@@ -48,6 +48,12 @@ class Forgotten(Gone):
 class Conflict(Refused):
     """409: what was asked for does not fit what the gateway has."""
 
+    @property
+    def ends_at(self) -> int | None:
+        """Where the log ends, if what was asked for lies beyond that."""
+        is_beyond = self.answer.get("error") == "BeyondEnd"
+        return int(self.answer["next"]) if is_beyond else None
+
 
 class DataLoss(GatewayError):
     """Records that the job had not read are gone."""

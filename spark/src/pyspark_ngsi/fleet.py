@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark_ngsi import http
-from pyspark_ngsi.errors import GatewayError, OptionError, Refused, Unreachable
+from pyspark_ngsi.errors import Conflict, GatewayError, OptionError, Refused, Unreachable
 from pyspark_ngsi.http import Access
 
 log = logging.getLogger("pyspark_ngsi")
@@ -90,8 +90,28 @@ def end_of(access: Access, path: str, epoch: str) -> int | None:
 
 def is_refilling(refused: Refused) -> bool:
     """Tell whether a relay's answer is that of one that was wiped and is filled again."""
-    is_short = refused.status == 409 and refused.answer.get("error") == "BeyondEnd"
+    is_short = isinstance(refused, Conflict) and refused.ends_at is not None
     return is_short or refused.status == 404
+
+
+def hold(
+    access: Access, path: str, consumer: str, body: Mapping[str, Any], is_replica: bool
+) -> int:
+    """Tell the position of a consumer, `body["position"]`; gives the one that was taken.
+
+    A relay that lost records has less: its end is taken then, so that what it is
+    filled with again is kept for the consumer.
+    """
+    path = f"{path}/consumers/{http.segment(consumer)}"
+    try:
+        http.request(access, "PUT", path, body=body)
+    except Conflict as conflict:
+        end = conflict.ends_at
+        if end is None or not is_replica:
+            raise
+        http.request(access, "PUT", path, body={**body, "position": end})
+        return end
+    return int(body["position"])
 
 
 def _stream(access: Access, gateway: Mapping[str, Any], told: Mapping[str, Any]) -> Stream:

@@ -14,9 +14,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pyspark_ngsi import http
-from pyspark_ngsi.errors import Conflict, ConsumerTaken, GatewayError, Refused, Unreachable
-from pyspark_ngsi.fleet import Stream
+from pyspark_ngsi.errors import ConsumerTaken, GatewayError, Refused, Unreachable
+from pyspark_ngsi.fleet import Stream, hold
 
 log = logging.getLogger("pyspark_ngsi")
 # Nobody's: a query that ends gives its consumer this token, which each may take over.
@@ -184,30 +183,15 @@ class Keeper:
             time.sleep(PAUSE_S)
 
     def _put(self, held: _Held, token: str, takes_over: list[str], retry_s: float) -> None:
-        try:
-            self._send_position(held, held.position, token, takes_over, retry_s)
-        except Conflict as conflict:
-            if conflict.answer.get("error") != "BeyondEnd" or not held.stream.is_replica:
-                raise
-            # A relay that lost records: what it is filled with again is kept for this query.
-            end = int(conflict.answer["next"])
-            self._send_position(held, end, token, takes_over, retry_s)
-
-    def _send_position(
-        self, held: _Held, position: int, token: str, takes_over: list[str], retry_s: float
-    ) -> None:
-        http.request(
-            replace(held.stream.access, retry_timeout_s=retry_s),
-            "PUT",
-            f"{held.stream.path}/consumers/{http.segment(self._name)}",
-            body={
-                "epoch": held.epoch,
-                "position": position,
-                "lease": token,
-                "takes_over": takes_over,
-            },
-        )
-        held.is_claimed, held.told = True, position
+        body = {
+            "epoch": held.epoch,
+            "position": held.position,
+            "lease": token,
+            "takes_over": takes_over,
+        }
+        access = replace(held.stream.access, retry_timeout_s=retry_s)
+        held.told = hold(access, held.stream.path, self._name, body, held.stream.is_replica)
+        held.is_claimed = True
 
     def _taken_by_another(self, held: _Held, refused: Refused) -> ConsumerTaken:
         return ConsumerTaken(

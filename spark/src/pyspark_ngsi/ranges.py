@@ -45,7 +45,8 @@ class Range:
     epoch: str
     begin: int
     end: int
-    is_replica: bool = False
+    can_be_refilled: bool = False
+    """Of a log that a relay is filled with again where it lost it."""
 
     @staticmethod
     def of(stream: Stream, epoch: str, begin: int, end: int) -> Range:
@@ -108,7 +109,7 @@ def _read(one: Range, columns: Columns, fail_on_data_loss: bool) -> Iterator[pa.
             at = after
             continue
         except Refused as refused:
-            if one.is_replica and is_refilling(refused):
+            if one.can_be_refilled and is_refilling(refused):
                 if time.monotonic() > patience:
                     raise Unreachable(
                         f"{one.access.url}, a relay, lost its records of stream {one.stream} of "
@@ -182,9 +183,9 @@ def lost(one: Range, begin: int, end: int, why: str, fail_on_data_loss: bool) ->
 
 def other_log(conflict: Conflict) -> str:
     """Say why a log is not the one that was read."""
-    if conflict.answer.get("error") == "BeyondEnd":
+    if conflict.ends_at is not None:
         return (
-            f"the stream ends at {conflict.answer.get('next')} now: its gateway was set back to "
+            f"the stream ends at {conflict.ends_at} now: its gateway was set back to "
             "an earlier state"
         )
     return (

@@ -14,8 +14,8 @@ from typing import Any
 
 from pyspark_ngsi.connector.reading import Stream
 from pyspark_ngsi.errors import Conflict, DataLoss, GatewayError, Refused
-from pyspark_ngsi.fleet import end_of
-from pyspark_ngsi.http import request, segment
+from pyspark_ngsi.fleet import end_of, hold
+from pyspark_ngsi.http import request
 
 # Well below the gateway's lease_expiry, a minute by default.
 SIGN_OF_LIFE_S = 15.0
@@ -150,19 +150,9 @@ class Progress:
                 time.sleep(min(wait, 5.0))
 
     def _put(self, done: Range) -> None:
-        try:
-            self._send(done.stream, done.end)
-        except Conflict as conflict:
-            is_beyond = conflict.answer.get("error") == "BeyondEnd"
-            if not is_beyond or done.stream.gateway is None:
-                raise
-            # A relay that lost records: what it is filled with again is kept for this job.
-            self._send(done.stream, int(conflict.answer["next"]))
-
-    def _send(self, stream: Stream, position: int) -> None:
-        body = {"epoch": stream.epoch, "position": position, "lease": self._token}
-        path = f"{stream.path}/consumers/{segment(self._consumer)}"
-        request(stream.access, "PUT", path, body=body)
+        stream = done.stream
+        body = {"epoch": stream.epoch, "position": done.end, "lease": self._token}
+        hold(stream.access, stream.path, self._consumer, body, stream.gateway is not None)
 
     def completed(self, batch_ms: int, failure: str | None) -> None:
         """Note the end of a batch. After a failed one nothing is acknowledged any more."""

@@ -108,12 +108,12 @@ def _can_unpack() -> bool:
 
 
 def _lines(answer: Answer) -> list[bytes]:
-    body = answer.body
-    if answer.headers.get("content-encoding") == "zstd":
-        import pyarrow
+    body, encoding = answer.body, answer.headers.get("content-encoding")
+    if encoding == "zstd":
+        # Not above: it needs pyarrow.
+        from pyspark_ngsi.batches import unpack
 
-        with pyarrow.CompressedInputStream(pyarrow.BufferReader(body), "zstd") as unpacked:
-            body = unpacked.read()
+        body = unpack(body, encoding).to_pybytes()
     # Not splitlines: there are more ends of lines in Unicode.
     return [line for line in body.split(b"\n") if line]
 
